@@ -1,0 +1,9 @@
+//! Tollgate decides, for every request to a payment API and in microseconds, who sent it, whether they may, and whether
+//! there is room in the limits; takes the amount from every limit concerned, all or nothing; and forwards the request or
+//! answers the check.
+
+pub mod prf;
+pub mod reason;
+pub mod share;
+pub mod time;
+pub mod types;

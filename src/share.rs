@@ -1,0 +1,43 @@
+//! A merchant's share of a bounded table, so that one merchant cannot fill it for the rest.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Counts the entries that one merchant holds in one table.
+#[derive(Debug, Default)]
+pub struct Share(AtomicU32);
+
+impl Share {
+    /// Takes one entry where the share is below `max`; `false` where it is used up.
+    #[must_use]
+    pub fn take(&self, max: u32) -> bool {
+        // Relaxed: the counter publishes nothing but itself.
+        self.0
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < max).then(|| used.saturating_add(1)))
+            .is_ok()
+    }
+
+    /// Gives one entry back.
+    pub fn give(&self) {
+        let given = self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_sub(1));
+        debug_assert!(given.is_ok(), "more entries given back than taken");
+    }
+
+    /// Returns how many entries are held.
+    pub fn used(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_never_above_its_maximum() {
+        let share = Share::default();
+        assert!(share.take(2) && share.take(2) && !share.take(2));
+        share.give();
+        assert_eq!(share.used(), 1);
+        assert!(share.take(2) && !share.take(0));
+    }
+}
