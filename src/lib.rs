@@ -4,6 +4,7 @@
 
 pub mod prf;
 pub mod reason;
+pub mod request;
 pub mod share;
 pub mod time;
 pub mod types;
