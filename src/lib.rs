@@ -6,5 +6,6 @@ pub mod prf;
 pub mod reason;
 pub mod request;
 pub mod share;
+pub mod signature;
 pub mod time;
 pub mod types;

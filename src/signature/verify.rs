@@ -1,0 +1,105 @@
+//! The verification of a batch of signatures, and the proof that one held.
+//!
+//! HOT. The promise leans one way: a verdict is never [`Verified`] unless the key's owner signed exactly those bytes.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+
+use super::key::{MODULUS_BITS_MAX, Prepared, RsaKey, VerifyingKey};
+use super::{Extracted, Message};
+use crate::types::{KeyId, MerchantId};
+
+/// Proves that a signature held under the key that was looked up for the merchant.
+#[derive(Debug)]
+pub struct Verified {
+    merchant: MerchantId,
+    key: KeyId,
+    digest: u128,
+}
+
+impl Verified {
+    /// Returns who signed.
+    pub fn merchant(&self) -> MerchantId {
+        self.merchant
+    }
+
+    /// Returns with which key.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// Returns 128 bits of the SHA-256 of the signature's bytes; as the signature is deterministic and was valid,
+    /// they stand for the key and all bytes signed.
+    pub fn digest(&self) -> u128 {
+        self.digest
+    }
+}
+
+/// The signature does not verify: it is another's, of other bytes, or no signature at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct Invalid;
+
+/// One signature to verify.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'k, 'r> {
+    /// The key registered for the merchant and the key id that the request claims; the caller looked it up.
+    pub key: &'k VerifyingKey,
+    /// What the request claims.
+    pub extracted: &'r Extracted<'r>,
+}
+
+/// Verifies batches; keeps its buffers from one to the next.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    message: Vec<u8>,
+}
+
+impl Verifier {
+    /// Makes a verifier with empty buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Decides the whole batch: `verdicts` afterwards holds one verdict per job, in order, and nothing else.
+    pub fn verify(&mut self, jobs: &[Job<'_, '_>], verdicts: &mut Vec<Result<Verified, Invalid>>) {
+        verdicts.clear();
+        verdicts.extend(jobs.iter().map(|job| self.verify_one(job)));
+    }
+
+    fn verify_one(&mut self, job: &Job<'_, '_>) -> Result<Verified, Invalid> {
+        let Extracted { merchant, key, signature, ref message, .. } = *job.extracted;
+        let digest = match job.key.prepared() {
+            Prepared::RsaPkcs1Sha256(key) => self.verify_rsa(key, signature, message)?,
+        };
+        Ok(Verified { merchant, key, digest })
+    }
+
+    fn verify_rsa(&mut self, key: &RsaKey, signature: &str, message: &Message<'_>) -> Result<u128, Invalid> {
+        // RFC 8017, section 8.2.2. Step 1: the signature is as long as the modulus.
+        let mut buffer = [0; SIGNATURE_BYTES_MAX + BASE64_SLACK_BYTES];
+        let length = STANDARD.decode_slice(signature, &mut buffer).map_err(|_| Invalid)?;
+        let signature = buffer.get(..length).filter(|bytes| bytes.len() == key.modulus.len()).ok_or(Invalid)?;
+        // Steps 2 to 4; the encoded message is compared whole, never parsed.
+        let components = RsaPublicKeyComponents { n: &*key.modulus, e: &*key.exponent };
+        let message = self.join(message);
+        components.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).map_err(|_| Invalid)?;
+        let digest = digest::digest(&digest::SHA256, signature);
+        digest.as_ref().first_chunk().copied().map(u128::from_be_bytes).ok_or(Invalid)
+    }
+
+    /// Returns the parts of the message one behind the other.
+    fn join(&mut self, message: &Message<'_>) -> &[u8] {
+        self.message.clear();
+        message.parts().iter().for_each(|part| self.message.extend_from_slice(part));
+        &self.message
+    }
+}
+
+/// Longest signature, in bytes.
+const SIGNATURE_BYTES_MAX: usize = MODULUS_BITS_MAX / 8;
+
+/// What the decoder may ask for beyond the bytes that it writes: it does not count the padding.
+const BASE64_SLACK_BYTES: usize = 2;
