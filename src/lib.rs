@@ -4,6 +4,7 @@
 
 pub mod certificate;
 pub mod prf;
+pub mod quota;
 pub mod reason;
 pub mod request;
 pub mod share;
