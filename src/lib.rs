@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod prf;
 pub mod quota;
 pub mod reason;
+pub mod replay;
 pub mod request;
 pub mod share;
 pub mod signature;
