@@ -3,6 +3,8 @@
 //! answers the check.
 
 pub mod certificate;
+pub mod journal;
+pub mod metrics;
 pub mod prf;
 pub mod quota;
 pub mod reason;
