@@ -4,6 +4,7 @@
 
 pub mod certificate;
 pub mod journal;
+pub mod merchant;
 pub mod metrics;
 pub mod prf;
 pub mod quota;
