@@ -1,0 +1,222 @@
+//! The engine: one a worker. HOT.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::decision::{Admission, Decision, Detail, Proofs, Refusal, Terms};
+use super::identify::{Identified, anonymous, identify};
+use super::shared::Shared;
+use super::steps::{Stage, Trail};
+use crate::journal::{Journal, Record};
+use crate::merchant::Policy;
+use crate::reason::Reason;
+use crate::replay::{Claimed, Fresh, Stored};
+use crate::request::Request;
+use crate::signature::{Invalid, Verified, Verifier};
+use crate::time::{Calendar, CalendarRule, UnixMillis, WindowIds};
+use crate::types::{DecisionId, Fen};
+
+/// Requests to be decided together, and then the decisions, in the same order.
+#[derive(Default)]
+pub struct Batch<'r> {
+    requests: Vec<Request<'r>>,
+    decisions: Vec<Decision>,
+}
+
+impl<'r> Batch<'r> {
+    /// Makes an empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a request.
+    pub fn push(&mut self, request: Request<'r>) {
+        self.requests.push(request);
+    }
+
+    /// Returns how many requests are in the batch.
+    pub fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Tells whether the batch is empty.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Takes the decisions out, one a request, in order, and empties the batch.
+    pub fn drain(&mut self) -> impl Iterator<Item = Decision> {
+        self.requests.clear();
+        self.decisions.drain(..)
+    }
+
+    /// Empties the batch and hands its memory on to requests of another lifetime.
+    pub fn recycle<'n>(mut self) -> Batch<'n> {
+        self.requests.clear();
+        self.decisions.clear();
+        // An empty vector mapped in place keeps its allocation and holds nothing of the old lifetime.
+        let requests = self.requests.into_iter().map_while(|_| None).collect();
+        Batch { requests, decisions: self.decisions }
+    }
+}
+
+/// Decides.
+pub struct Engine {
+    shared: Arc<Shared>,
+    journal: Box<dyn Journal>,
+    verifier: Verifier,
+    verdicts: Vec<Result<Verified, Invalid>>,
+    calendars: Calendars,
+    random: StdRng,
+}
+
+impl Engine {
+    /// Makes an engine. `seed` must be 32 random bytes: decision ids come from it and must not be guessable.
+    pub fn new(shared: Arc<Shared>, journal: Box<dyn Journal>, seed: [u8; 32]) -> Self {
+        Self {
+            calendars: Calendars::default(),
+            shared,
+            journal,
+            verifier: Verifier::new(),
+            verdicts: Vec::new(),
+            random: StdRng::from_seed(seed),
+        }
+    }
+
+    /// Decides every request of the batch as of `now`.
+    pub fn decide(&mut self, batch: &mut Batch<'_>, now: UnixMillis) {
+        let shared = Arc::clone(&self.shared);
+        let policy = shared.policy.load();
+        let windows = self.calendars.windows(&policy, now);
+        let moment = Moment { now, windows: &windows };
+        batch.decisions.clear();
+        for requests in batch.requests.chunks(LANES) {
+            self.decide_lanes(&shared, &policy, requests, moment, &mut batch.decisions);
+        }
+        self.calendars.windows = windows;
+        self.journal.commit();
+    }
+
+    fn decide_lanes(
+        &mut self,
+        shared: &Shared,
+        policy: &Policy,
+        requests: &[Request<'_>],
+        moment: Moment<'_>,
+        decisions: &mut Vec<Decision>,
+    ) {
+        let identified: ArrayVec<_, LANES> =
+            requests.iter().map(|request| identify(shared, policy, request, moment.now)).collect();
+        let jobs: ArrayVec<_, LANES> =
+            identified.iter().filter_map(|one| one.as_ref().ok().map(Identified::job)).collect();
+        let mut verdicts = std::mem::take(&mut self.verdicts);
+        self.verifier.verify(&jobs, &mut verdicts);
+        drop(jobs);
+        let mut verified = verdicts.drain(..);
+        for (request, identified) in requests.iter().zip(&identified) {
+            let decision = match identified {
+                Err(refusal) => Err(refusal.clone()),
+                Ok(identified) => match verified.next() {
+                    Some(Ok(verified)) => {
+                        let stage = Stage { shared, policy, request, identified, moment };
+                        self.conclude(&stage, verified)
+                    }
+                    Some(Err(Invalid)) | None => Err(anonymous(Reason::SignatureInvalid, Detail::None)),
+                },
+            };
+            decisions.push(decision.map_or_else(Decision::Refused, Decision::Admitted));
+        }
+        drop(verified);
+        self.verdicts = verdicts;
+    }
+
+    /// Goes on with an authentic request: claim, permit, bind, reserve, record.
+    fn conclude(&mut self, stage: &Stage<'_, '_>, verified: Verified) -> Result<Admission, Refusal> {
+        let id = DecisionId(u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64()));
+        let mut trail = Trail::default();
+        let result = stage.run(id, &verified, &mut trail);
+        let refused = result.as_ref().err().map(|refusal| refusal.reason);
+        let receipt = self.journal.append(Record {
+            at: stage.moment.now,
+            decision: trail.same.unwrap_or(id),
+            merchant: verified.merchant(),
+            operation: stage.identified.route.operation,
+            amount_fen: trail.amount.map_or(0, Fen::get),
+            refused,
+            duplicate: trail.same.is_some(),
+            shadowed: trail
+                .shadowed
+                .iter()
+                .filter_map(|index| Some(Arc::clone(&stage.policy.limit(*index)?.id)))
+                .collect(),
+        });
+        if let Some(claimed) = &trail.claimed {
+            let limit = trail.limit.unwrap_or(u16::MAX);
+            let stored = Stored { decision: id, refused: refused.map(|reason| (reason, limit)) };
+            stage.shared.nonces.remember(claimed, stored);
+        }
+        let (permitted, bound) = result?;
+        let route = stage.identified.route;
+        let terms = Terms {
+            id: trail.same.unwrap_or(id),
+            operation: route.operation,
+            settle: route.settle,
+            amount: trail.amount,
+            duplicate: trail.same.is_some(),
+            skew_ms: stage.identified.fresh.map(|fresh| skew_ms(fresh, stage.moment.now)),
+            undoes: trail.undoes,
+            shadowed: trail.shadowed,
+        };
+        let claimed = trail.claimed.unwrap_or_else(Claimed::not_needed);
+        let proofs = Proofs { verified, claimed, permitted, bound, receipt };
+        Ok(Admission::new(proofs, terms, Arc::clone(&stage.shared.books)))
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Engine").field("calendars", &self.calendars).finish_non_exhaustive()
+    }
+}
+
+/// When a batch is decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment<'w> {
+    pub now: UnixMillis,
+    /// The windows by each calendar of the policy.
+    pub windows: &'w [Option<WindowIds>],
+}
+
+/// The calendars of the policy in force, kept from batch to batch.
+#[derive(Debug, Default)]
+struct Calendars {
+    /// What `calendars` was made of. Held, so that no other policy's rules can lie at its address.
+    rules: Arc<[CalendarRule]>,
+    calendars: Vec<Calendar>,
+    /// Empty memory between batches.
+    windows: Vec<Option<WindowIds>>,
+}
+
+impl Calendars {
+    /// Returns the windows that `now` falls in by each calendar of a policy, in memory to be handed back.
+    fn windows(&mut self, policy: &Policy, now: UnixMillis) -> Vec<Option<WindowIds>> {
+        if !Arc::ptr_eq(&self.rules, policy.calendars()) {
+            self.rules = Arc::clone(policy.calendars());
+            self.calendars = self.rules.iter().cloned().map(Calendar::new).collect();
+        }
+        let mut windows = std::mem::take(&mut self.windows);
+        windows.clear();
+        windows.extend(self.calendars.iter_mut().map(|calendar| calendar.windows(now)));
+        windows
+    }
+}
+
+fn skew_ms(fresh: Fresh, now: UnixMillis) -> i64 {
+    UnixMillis::from_seconds(fresh.timestamp_s()).0.saturating_sub(now.0)
+}
+
+/// How many requests pass the stages together; the width of the widest verification kernel.
+const LANES: usize = 8;

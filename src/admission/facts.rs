@@ -1,0 +1,250 @@
+//! What an authentic request says of itself: read from path, query, body and the headers of a trusted hop.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use super::decision::{Detail, Refusal};
+use crate::merchant::{Facts, Place, Route};
+use crate::reason::Reason;
+use crate::request::json::{self, Found, JsonError};
+use crate::request::{Headers, Request, Trust};
+use crate::types::{Channel, Fen, MerchantId, Operation};
+
+/// The facts that stand in the request itself.
+#[derive(Debug, Default)]
+pub(super) struct Stated<'r> {
+    pub amount: Option<Fen>,
+    pub appid: Option<Cow<'r, str>>,
+    pub openid: Option<Cow<'r, str>>,
+    pub order: Option<Cow<'r, str>>,
+}
+
+/// A parameter at fault: the reason and the name of the parameter.
+pub(super) type Fault = (Reason, String);
+
+impl<'r> Stated<'r> {
+    /// Reads the facts that the route names, and holds the merchant in the request against the one that signed.
+    pub fn read(
+        route: &Route,
+        parameter: Option<&'r str>,
+        request: &Request<'r>,
+        signer: &MerchantId,
+    ) -> Result<Self, Fault> {
+        // Borrowed from where it was read: it is too large to be moved about.
+        let read = (!route.pointers.names.is_empty()).then(|| json::read(request.body, &route.pointers.wanted));
+        if read.is_some() && !is_plain_utf8(request.headers) {
+            return Err((Reason::BodyMalformed, "content-type".to_owned()));
+        }
+        let found = match &read {
+            None => Body(None),
+            Some(Ok(found)) => Body(Some(found)),
+            Some(Err(error)) => return Err((Reason::BodyMalformed, error.to_string())),
+        };
+        let texts = Texts { route, parameter, request, found: &found };
+        texts.check_merchant(signer)?;
+        // A parameter that could be read as another path is refused even where no fact is read from it.
+        texts.at(&Place::Path, "path parameter")?.map(checked_number).transpose()?;
+        let paying = matches!(route.operation, Operation::Pay | Operation::Refund);
+        let order = texts.at(&route.pointers.order, "order number")?.map(checked_number).transpose()?;
+        if paying && order.is_none() {
+            return Err((Reason::ParameterMissing, texts.name(&route.pointers.order, "order number")));
+        }
+        let member = |position: Option<usize>| position.map_or(Ok(None), |position| found.text(route, position));
+        if member(route.pointers.currency)?.is_some_and(|currency| currency != "CNY") {
+            return Err((Reason::CurrencyUnsupported, name_of(route, route.pointers.currency)));
+        }
+        let amount = found.amount(route)?;
+        let appid = member(route.pointers.appid)?;
+        if route.operation == Operation::Pay && route.pointers.appid.is_some() && appid.is_none() {
+            return Err((Reason::ParameterMissing, name_of(route, route.pointers.appid)));
+        }
+        Ok(Self { amount, appid, openid: member(route.pointers.payer)?, order })
+    }
+
+    /// Adds what a trusted hop states in headers.
+    pub fn facts<'a>(&'a self, request: &Request<'a>) -> Result<Facts<'a>, Fault> {
+        let mut facts = Facts { appid: self.appid.as_deref(), openid: self.openid.as_deref(), ..Facts::default() };
+        if request.trust == Trust::TrustedHop {
+            facts.customer = header(request.headers, "tollgate-customer")?;
+            facts.channel = stated(request.headers, "tollgate-channel")?;
+            facts.instrument = stated(request.headers, "tollgate-instrument")?;
+            facts.account_class = stated(request.headers, "tollgate-account-class")?;
+            facts.code_grade = stated(request.headers, "tollgate-code-grade")?;
+            facts.scenario = stated(request.headers, "tollgate-scenario")?;
+            let contradiction = |channel: Channel| facts.instrument.is_some_and(|one| !channel.draws_on(one));
+            if facts.channel.is_some_and(contradiction) {
+                return Err((Reason::ParameterInvalid, "tollgate-instrument".to_owned()));
+            }
+        }
+        Ok(facts)
+    }
+}
+
+/// Makes the refusal of a parameter at fault.
+pub(super) fn refusal((reason, name): Fault, signer: MerchantId) -> Refusal {
+    Refusal { reason, detail: Detail::Parameter { name }, authentic: Some(signer) }
+}
+
+struct Texts<'t, 'r> {
+    route: &'t Route,
+    parameter: Option<&'r str>,
+    request: &'t Request<'r>,
+    found: &'t Body<'t, 'r>,
+}
+
+impl<'r> Texts<'_, 'r> {
+    fn at(&self, place: &Place, role: &str) -> Result<Option<Cow<'r, str>>, Fault> {
+        let invalid = |_| (Reason::ParameterInvalid, self.name(place, role));
+        match place {
+            Place::Nowhere => Ok(None),
+            Place::Body(position) => self.found.text(self.route, *position),
+            Place::Path => self.parameter.map(decode).transpose().map_err(invalid),
+            Place::Query(name) => {
+                let value = self.request.parameter(name).map_err(|_| (Reason::ParameterInvalid, name.clone()))?;
+                value.map(decode).transpose().map_err(invalid)
+            }
+        }
+    }
+
+    fn check_merchant(&self, signer: &MerchantId) -> Result<(), Fault> {
+        let place = &self.route.pointers.merchant;
+        if *place == Place::Nowhere {
+            return Ok(());
+        }
+        match self.at(place, "merchant")? {
+            None => Err((Reason::ParameterMissing, self.name(place, "merchant"))),
+            Some(named) if named == signer.as_str() => Ok(()),
+            Some(_) => Err((Reason::MerchantMismatch, self.name(place, "merchant"))),
+        }
+    }
+
+    fn name(&self, place: &Place, role: &str) -> String {
+        match place {
+            Place::Body(position) => name_of(self.route, Some(*position)),
+            Place::Query(name) => name.clone(),
+            Place::Path | Place::Nowhere => role.to_owned(),
+        }
+    }
+}
+
+/// The members of the body that the route wants; empty where it wants none.
+struct Body<'t, 'r>(Option<&'t Found<'r>>);
+
+impl<'r> Body<'_, 'r> {
+    fn text(&self, route: &Route, position: usize) -> Result<Option<Cow<'r, str>>, Fault> {
+        let Some(found) = &self.0 else { return Ok(None) };
+        found.string(position).map_err(|_: JsonError| (Reason::ParameterInvalid, name_of(route, Some(position))))
+    }
+
+    fn amount(&self, route: &Route) -> Result<Option<Fen>, Fault> {
+        let (Some(found), Some(position)) = (&self.0, route.pointers.amount) else { return Ok(None) };
+        let fault = |reason| (reason, name_of(route, Some(position)));
+        let fen = found.integer(position).map_err(|_: JsonError| fault(Reason::ParameterInvalid))?;
+        let fen = fen.ok_or_else(|| fault(Reason::ParameterMissing))?;
+        Fen::new(fen).map(Some).ok_or_else(|| fault(Reason::ParameterInvalid))
+    }
+}
+
+/// Tells whether an upstream that honours the headers reads the same text as we do: UTF-8 and not compressed.
+fn is_plain_utf8(headers: &dyn Headers) -> bool {
+    let mut plain = true;
+    headers.each("content-type", &mut |value| {
+        let parameters = value.split(|byte| *byte == b';').skip(1).map(<[u8]>::trim_ascii);
+        let charset = parameters.filter_map(|parameter| {
+            parameter.split_at_checked(8).filter(|(name, _)| name.eq_ignore_ascii_case(b"charset="))
+        });
+        plain &= charset
+            .into_iter()
+            .all(|(_, name)| name.eq_ignore_ascii_case(b"utf-8") || name.eq_ignore_ascii_case(b"\"utf-8\""));
+    });
+    headers.each("content-encoding", &mut |value| plain &= value.eq_ignore_ascii_case(b"identity"));
+    plain
+}
+
+fn name_of(route: &Route, position: Option<usize>) -> String {
+    position.and_then(|position| route.pointers.names.get(position)).cloned().unwrap_or_default()
+}
+
+/// Order numbers of all namespaces: 1 to 64 of `[0-9A-Za-z_|*@-]`.
+fn checked_number(number: Cow<'_, str>) -> Result<Cow<'_, str>, Fault> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-|*@".contains(&byte);
+    if (1..=ORDER_NUMBER_BYTES_MAX).contains(&number.len()) && number.bytes().all(plain) {
+        Ok(number)
+    } else {
+        Err((Reason::ParameterInvalid, "order number".to_owned()))
+    }
+}
+
+/// Undoes percent-encoding (RFC 3986, section 2.1). Only for matching: what is forwarded stays as received.
+fn decode(text: &str) -> Result<Cow<'_, str>, Invalid> {
+    if !text.contains('%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or(Invalid);
+            let value = digit()? * 16 + digit()?;
+            decoded.push(u8::try_from(value).map_err(|_| Invalid)?);
+        } else {
+            decoded.push(byte);
+        }
+    }
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| Invalid)
+}
+
+#[derive(Debug)]
+struct Invalid;
+
+fn header<'a>(headers: &'a dyn Headers, name: &str) -> Result<Option<&'a str>, Fault> {
+    let fault = || (Reason::ParameterInvalid, name.to_owned());
+    let value = headers.only(name).map_err(|_| fault())?;
+    let Some(value) = value else { return Ok(None) };
+    let text = std::str::from_utf8(value).map_err(|_| fault())?;
+    if (1..=FACT_BYTES_MAX).contains(&text.len()) { Ok(Some(text)) } else { Err(fault()) }
+}
+
+fn stated<T: FromStr>(headers: &dyn Headers, name: &str) -> Result<Option<T>, Fault> {
+    let text = header(headers, name)?;
+    text.map(str::parse).transpose().map_err(|_| (Reason::ParameterInvalid, name.to_owned()))
+}
+
+/// Longest order number, in bytes.
+const ORDER_NUMBER_BYTES_MAX: usize = 64;
+
+/// Longest fact in a header, in bytes.
+const FACT_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone_once_and_strictly() {
+        assert_eq!(decode("T1%7C%2a").expect("encoded"), "T1|*");
+        assert_eq!(decode("%257C").expect("encoded"), "%7C");
+        for bad in ["%", "%7", "%7G", "%+1", "%ff"] {
+            assert!(decode(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_an_upstream_could_decode_otherwise_is_not_plain() {
+        let plain = |name, value: &'static str| is_plain_utf8(&[(name, value.as_bytes())]);
+        for value in ["application/json", "application/json; charset=utf-8", "application/json;Charset=\"UTF-8\""] {
+            assert!(plain("content-type", value), "{value}");
+        }
+        assert!(!plain("content-type", "application/json; charset=utf-7"));
+        assert!(!plain("content-type", "application/json; a=b; charset=gbk"));
+        assert!(!plain("content-encoding", "gzip") && plain("content-encoding", "identity"));
+    }
+
+    #[test]
+    fn an_order_number_has_a_length_and_an_alphabet() {
+        assert!(checked_number(Cow::Borrowed("T_-|*@9")).is_ok());
+        for bad in ["", "a b", "a/b", "é", &"1".repeat(65)] {
+            assert!(checked_number(Cow::Borrowed(bad)).is_err(), "{bad}");
+        }
+    }
+}

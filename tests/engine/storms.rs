@@ -1,0 +1,177 @@
+//! Many engines over one state at once: what must happen once happens once, and no ceiling is passed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Barrier;
+use std::thread;
+
+use tollgate::admission::{Admission, Batch, Decision, Engine, Outcome, Shared};
+use tollgate::journal::Recent;
+use tollgate::merchant::{LimitSpec, SubjectPart};
+use tollgate::reason::Reason;
+use tollgate::time::UnixMillis;
+
+use crate::gate::{Gate, Setup, engine, fen, limit, merchant_day};
+use crate::signer::{Call, Draft, NOW};
+
+/// What a thread of a storm does with its engine; it begins when all are ready.
+fn storm<T: Send>(shared: &Arc<Shared>, threads: usize, act: impl Fn(usize, &mut Engine) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(threads);
+    let one = |thread: usize| {
+        let mut engine = engine(shared, Box::new(Recent::new(1)));
+        barrier.wait();
+        act(thread, &mut engine)
+    };
+    thread::scope(|scope| {
+        let one = &one;
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || one(thread))).collect();
+        running.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
+
+/// Decides calls in batches of eight.
+fn decide(engine: &mut Engine, calls: &[Call], now: UnixMillis) -> Vec<Decision> {
+    let mut decisions = Vec::with_capacity(calls.len());
+    for calls in calls.chunks(8) {
+        let mut batch = Batch::new();
+        calls.iter().for_each(|call| batch.push(call.request()));
+        engine.decide(&mut batch, now);
+        decisions.extend(batch.drain());
+    }
+    decisions
+}
+
+fn admissions(decisions: impl IntoIterator<Item = Decision>) -> Vec<Admission> {
+    let admitted = decisions.into_iter().filter_map(|decision| match decision {
+        Decision::Admitted(admission) => Some(admission),
+        Decision::Refused(_) => None,
+    });
+    admitted.collect()
+}
+
+#[test]
+fn a_nonce_is_accepted_once_by_sixteen_threads() {
+    let gate = Setup::default().gate();
+    let calls: Vec<_> = (0..60).map(|_| Draft::query(0, "T1").sign(NOW)).collect();
+    let verdicts = storm(&gate.shared, 16, |_, engine| {
+        let decisions = decide(engine, &calls, NOW);
+        let refused = decisions.iter().filter_map(|decision| match decision {
+            Decision::Admitted(_) => None,
+            Decision::Refused(refusal) => Some(refusal.reason),
+        });
+        assert!(refused.clone().all(|reason| reason == Reason::NonceReplayed));
+        decisions.iter().map(|decision| matches!(decision, Decision::Admitted(_))).collect::<Vec<_>>()
+    });
+    for call in 0..calls.len() {
+        assert_eq!(verdicts.iter().filter(|verdicts| verdicts[call]).count(), 1, "call {call}");
+    }
+    assert_eq!(gate.shared.nonces().len(), calls.len());
+}
+
+#[test]
+fn the_same_order_from_sixteen_threads_is_one_decision_and_one_charge() {
+    let gate = Gate::limited([merchant_day("day", 1 << 40)]);
+    let orders = 20;
+    let calls: Vec<Vec<_>> = (0..16)
+        .map(|_| (0..orders).map(|number| Draft::native(0, &format!("T{number}"), 7).sign(NOW)).collect())
+        .collect();
+    let all = storm(&gate.shared, 16, |thread, engine| admissions(decide(engine, &calls[thread], NOW)));
+    for order in 0..orders {
+        let of_order: Vec<_> = all.iter().map(|admissions| &admissions[order]).collect();
+        assert_eq!(of_order.iter().filter(|admission| !admission.duplicate).count(), 1);
+        assert_eq!(of_order.iter().map(|admission| admission.id).collect::<HashSet<_>>().len(), 1);
+    }
+    assert_eq!(gate.shared.table().used_total(), 4 * 7 * 20);
+    let settled = all.into_iter().flatten().zip(0..);
+    settled
+        .for_each(|(admission, number)| admission.settle(if number == 0 { Outcome::Done } else { Outcome::Refused }));
+    assert_eq!(gate.shared.table().used_total(), 4 * 7, "the one that was done stays");
+    assert_eq!(gate.shared.orders().len(), 1);
+}
+
+#[test]
+fn different_requests_for_one_number_from_eight_threads_bind_it_once() {
+    let gate = Gate::limited([merchant_day("day", 1 << 40)]);
+    let calls: Vec<Vec<_>> = (1..=8)
+        .map(|fen| (0..20).map(|number| Draft::native(0, &format!("T{number}"), fen).sign(NOW)).collect())
+        .collect();
+    let all = storm(&gate.shared, 8, |thread, engine| admissions(decide(engine, &calls[thread], NOW)));
+    let charged: u64 =
+        all.iter().flatten().filter_map(|admission| admission.amount.map(tollgate::types::Fen::get)).sum();
+    assert_eq!(all.iter().flatten().count(), 20);
+    assert_eq!(gate.shared.table().used_total(), 4 * charged);
+}
+
+#[test]
+fn eight_threads_grant_a_ceiling_of_units_exactly() {
+    for ceiling in [1, 100] {
+        let category = LimitSpec { month: fen(ceiling), ..limit("category", &[SubjectPart::Category]) };
+        let gate = Gate::limited([merchant_day("day", 10_000), category]);
+        let number = |thread: usize, one: usize| format!("T{thread}-{one}");
+        let calls: Vec<Vec<_>> = (0..8)
+            .map(|thread| (0..24).map(|one| Draft::native(thread % 2, &number(thread, one), 1).sign(NOW)).collect())
+            .collect();
+        let granted = storm(&gate.shared, 8, |thread, engine| admissions(decide(engine, &calls[thread], NOW)));
+        assert_eq!(granted.iter().flatten().count() as u64, ceiling);
+        assert_eq!(gate.used("category", &["category", "retail"], 1), ceiling);
+        let merchants = ["1900000000", "1900000001"].map(|id| gate.used("day", &["merchant", id], 0));
+        assert_eq!(merchants.iter().sum::<u64>(), ceiling, "refusals left nothing behind");
+        drop(granted);
+        assert_eq!((gate.shared.table().used_total(), gate.shared.orders().len()), (0, 0));
+    }
+}
+
+#[test]
+fn across_midnight_no_day_is_charged_beyond_its_ceiling() {
+    let midnight = UnixMillis(NOW.0 + 12 * 3_600_000);
+    let gate = Gate::limited([merchant_day("day", 30)]);
+    let instants = [UnixMillis(midnight.0 - 1), midnight];
+    let calls: Vec<Vec<_>> = (0..8)
+        .map(|thread| (0..16).map(|one| Draft::native(0, &format!("T{thread}-{one}"), 1).sign(midnight)).collect())
+        .collect();
+    let granted = storm(&gate.shared, 8, |thread, engine| {
+        let mut granted = 0;
+        for (pair, at) in calls[thread].chunks(2).zip(instants.into_iter().cycle()) {
+            for admission in admissions(decide(engine, pair, at)) {
+                granted += 1;
+                admission.settle(Outcome::Done);
+            }
+        }
+        granted
+    });
+    let (window, used) = gate.cell("day", &["merchant", "1900000000"], 0).expect("a row");
+    assert_eq!((window, used), (20_780, 30));
+    assert!((30..=60).contains(&granted.iter().sum::<usize>()), "{granted:?}");
+}
+
+#[test]
+fn what_is_taken_and_given_back_by_eight_threads_balances() {
+    let limits = || Setup::limited([LimitSpec { month: fen(60), ..merchant_day("day", 40) }]);
+    let gate = limits().gate();
+    let calls: Vec<Vec<_>> = (0..8)
+        .map(|thread| {
+            let number = move |one: usize| format!("T{}", (thread * 3 + one) % 12);
+            (0..24).map(|one| Draft::native(0, &number(one), 1 + one as u64 % 3).sign(NOW)).collect()
+        })
+        .collect();
+    storm(&gate.shared, 8, |thread, engine| {
+        for (calls, round) in calls[thread].chunks(3).zip(thread..) {
+            for (admission, one) in admissions(decide(engine, calls, NOW)).into_iter().zip(round..) {
+                match one % 4 {
+                    0 => drop(admission),
+                    1 => admission.settle(Outcome::Done),
+                    _ => admission.settle(Outcome::Refused),
+                }
+            }
+            if round % 5 == 0 {
+                gate.shared.replace_policy(limits().policy());
+            }
+        }
+    });
+    let table = gate.shared.table();
+    assert_eq!(table.used_total(), table.taken_fen() - table.given_back_fen());
+    let used = [0, 1, 2, 3].map(|cell| gate.used("day", &["merchant", "1900000000"], cell));
+    assert!(used.iter().all(|one| *one == used[0]) && used[0] <= 40, "{used:?}");
+    let kept = gate.shared.orders().len();
+    assert!((kept as u64..=3 * kept as u64).contains(&used[0]), "each order that is kept took 1 to 3");
+}
