@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod certificate;
+pub mod front;
 pub mod journal;
 pub mod merchant;
 pub mod metrics;

@@ -1,0 +1,31 @@
+//! The data plane's front: sockets, TLS, HTTP/1.1, and what is made of a decision.
+//!
+//! One worker per core; nothing on the way of a request waits for another worker.
+
+mod answers;
+mod body;
+mod connection;
+mod decider;
+mod gate;
+mod guard;
+mod head;
+mod options;
+mod peer;
+mod places;
+mod platform;
+mod respond;
+mod service;
+mod sign;
+mod socket;
+mod station;
+pub mod tls;
+mod upstream;
+mod worker;
+
+pub use gate::{Gate, GateParts};
+pub use options::{Address, Bounds, Listener, Mode, Upstream};
+pub use platform::{PLATFORM_KEYS_MAX, PlatformError, PlatformKey, PlatformKeyKind, PlatformKeys};
+pub use respond::{Wire, wire};
+pub use sign::{QUEUE_MAX, QueueFull, SignedHeaders, SignerPool, Signing, THREADS_MAX};
+pub use socket::{Socket, bind};
+pub use worker::{WorkerParts, run};

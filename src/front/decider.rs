@@ -1,0 +1,194 @@
+//! How requests that are ready together come to be decided together.
+//!
+//! Each connection puts its request on the worker's queue; one task, woken by the first of them, decides all that is
+//! queued when it is polled. The runtime's queue is first in, first out, so it runs after every connection that the last
+//! poll of the sockets made ready. No timer: a lone request is decided at once.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::request::Parts;
+
+use super::body::Grant;
+use crate::admission::{Batch, Decision, Engine};
+use crate::metrics::{self, Stage};
+use crate::request::{Request, Trust};
+use crate::time::Clock;
+
+/// A request that is complete, with all that its decision looks at.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub head: Parts,
+    pub body: Bytes,
+    pub trust: Trust,
+    pub peer: Option<IpAddr>,
+    pub client_certificate: Option<Rc<[u8]>>,
+    pub answer_key_known: bool,
+    /// What the body takes of the budget, for as long as it is held.
+    pub _grant: Grant,
+}
+
+impl Ask {
+    /// Returns path and query as on the wire.
+    pub fn target(&self) -> &str {
+        target(&self.head)
+    }
+
+    /// Returns the platform key that the caller can verify answers with, where it names one.
+    pub fn answer_key(&self) -> Option<&str> {
+        answer_key(&self.head.headers)
+    }
+
+    /// Returns the view that decisions are made on.
+    pub fn view(&self) -> Request<'_> {
+        Request {
+            method: self.head.method.as_str(),
+            target: self.target(),
+            headers: &self.head.headers,
+            body: &self.body,
+            trust: self.trust,
+            peer: self.peer,
+            client_certificate: self.client_certificate.as_deref(),
+            answer_key_known: self.answer_key_known,
+        }
+    }
+}
+
+/// Returns path and query of a head as on the wire.
+pub(super) fn target(head: &Parts) -> &str {
+    head.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// Reads which platform key the caller can verify answers with.
+pub(super) fn answer_key(headers: &HeaderMap) -> Option<&str> {
+    // What is not text names no key: an empty name is unknown, too.
+    headers.get("wechatpay-serial").map(|value| value.to_str().unwrap_or(""))
+}
+
+/// The queue of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Decider {
+    queue: RefCell<Vec<Rc<Slot>>>,
+    batcher: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    ask: Rc<Ask>,
+    queued_at: Instant,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would cost an allocation a request")]
+enum State {
+    Waiting(Waker),
+    Decided(Decision),
+    Taken,
+}
+
+impl Decider {
+    /// Waits for the decision on a request. Dropped before, the request is not decided, or what it took is given back.
+    pub fn decide(&self, ask: Rc<Ask>) -> Deciding<'_> {
+        Deciding { decider: self, ask: Some(ask), slot: None }
+    }
+
+    /// Decides what is queued, for as long as the worker lives.
+    pub async fn run(&self, mut engine: Engine, clock: Arc<dyn Clock>, metrics: Arc<metrics::Worker>) {
+        let _abort = AbortOnPanic;
+        let mut spare: Batch<'static> = Batch::new();
+        loop {
+            let mut slots = poll_fn(|context| self.poll_queue(context)).await;
+            // A connection that went away holds its slot no more: its request is not decided.
+            slots.retain(|slot| Rc::strong_count(slot) > 1);
+            if slots.is_empty() {
+                continue;
+            }
+            let began = Instant::now();
+            let mut batch = spare.recycle();
+            slots.iter().for_each(|slot| batch.push(slot.ask.view()));
+            metrics.batch(slots.len());
+            engine.decide(&mut batch, clock.now());
+            metrics.stage(Stage::Decide, began.elapsed());
+            for (slot, decision) in slots.iter().zip(batch.drain()) {
+                metrics.stage(Stage::Queue, began.saturating_duration_since(slot.queued_at));
+                if let State::Waiting(waker) = slot.state.replace(State::Decided(decision)) {
+                    waker.wake();
+                }
+            }
+            spare = batch.recycle();
+        }
+    }
+
+    fn poll_queue(&self, context: &mut Context<'_>) -> Poll<Vec<Rc<Slot>>> {
+        if self.queue.borrow().is_empty() {
+            let mut batcher = self.batcher.borrow_mut();
+            if !batcher.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *batcher = Some(context.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(self.queue.take())
+    }
+
+    fn push(&self, slot: Rc<Slot>) {
+        let mut queue = self.queue.borrow_mut();
+        queue.push(slot);
+        if queue.len() == 1
+            && let Some(waker) = self.batcher.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Ends the process where a decision panics: what its tables hold then is not known, and a worker that decides no more
+/// would leave its connections waiting.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+/// Waits for one decision.
+#[derive(Debug)]
+pub(super) struct Deciding<'d> {
+    decider: &'d Decider,
+    ask: Option<Rc<Ask>>,
+    slot: Option<Rc<Slot>>,
+}
+
+impl Future for Deciding<'_> {
+    type Output = Decision;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Decision> {
+        if let Some(ask) = self.ask.take() {
+            let state = RefCell::new(State::Waiting(context.waker().clone()));
+            let slot = Rc::new(Slot { ask, queued_at: Instant::now(), state });
+            self.decider.push(Rc::clone(&slot));
+            self.slot = Some(slot);
+            return Poll::Pending;
+        }
+        let Some(slot) = &self.slot else { return Poll::Pending };
+        match slot.state.replace(State::Taken) {
+            State::Decided(decision) => Poll::Ready(decision),
+            State::Waiting(_) => {
+                slot.state.replace(State::Waiting(context.waker().clone()));
+                Poll::Pending
+            }
+            State::Taken => Poll::Pending,
+        }
+    }
+}

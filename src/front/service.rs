@@ -1,0 +1,313 @@
+//! The way of one request: head, route, body, decision, forward or answer. Read [`handle`] from the top.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_LANGUAGE, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::answers::{JSON, SIGNATURE_HEADERS, response};
+use super::decider::{self, Ask};
+use super::options::Mode;
+use super::peer::Peer;
+use super::respond::{self, Language};
+use super::station::Station;
+use super::upstream::{Answered, Forward};
+use super::{body, head, platform};
+use crate::admission::{Admission, Decision, Detail, Outcome, Refusal};
+use crate::metrics::Stage;
+use crate::reason::Reason;
+use crate::request::{Request, Trust};
+use crate::signature::wechatpay_v3;
+use crate::types::{Channel, MerchantId, Operation};
+
+/// Handles one request to its answer. Never fails: whatever goes wrong has an answer.
+pub(super) async fn handle(
+    station: Rc<Station>,
+    peer: Rc<Peer>,
+    request: http::Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let began = Instant::now();
+    station.metrics.request();
+    let (head, incoming) = request.into_parts();
+    let language = Language::accepted(head.headers.get(ACCEPT_LANGUAGE).map(HeaderValue::as_bytes));
+    let mut response = match receive(&station, &peer, head, incoming).await {
+        Err(Unreceived { refusal, close }) => {
+            station.metrics.refused(refusal.reason);
+            let refused = respond::refusal(refusal.reason, &plain_detail(&refusal), language);
+            let mut response = station.answers.plain(refused);
+            if close {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+        Ok(ask) => {
+            let ask = Rc::new(ask);
+            match station.decider.decide(Rc::clone(&ask)).await {
+                Decision::Admitted(admission) => {
+                    station.metrics.admitted(admission.duplicate);
+                    if !admission.shadowed.is_empty() {
+                        station.metrics.shadow_refused(admission.shadowed.len());
+                    }
+                    admission.skew_ms.into_iter().for_each(|skew_ms| station.metrics.skew(skew_ms));
+                    admitted(&station, &peer, &ask, admission, language).await
+                }
+                Decision::Refused(refusal) => refused(&station, &peer, &ask, &refusal, language).await,
+            }
+        }
+    };
+    if peer.last_request() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    station.metrics.stage(Stage::Total, began.elapsed());
+    response
+}
+
+/// A request that never came to a decision.
+struct Unreceived {
+    refusal: Refusal,
+    /// Whether what follows on the connection cannot be trusted to be a request.
+    close: bool,
+}
+
+impl Unreceived {
+    fn close(reason: Reason) -> Self {
+        Self { refusal: Refusal { reason, detail: Detail::None, authentic: None }, close: true }
+    }
+}
+
+/// Refuses what the head alone condemns before a byte of the body is held, then reads the body.
+async fn receive(station: &Station, peer: &Peer, head: Parts, incoming: Incoming) -> Result<Ask, Unreceived> {
+    head::check(&head).map_err(Unreceived::close)?;
+    let bodiless = Request {
+        method: head.method.as_str(),
+        target: decider::target(&head),
+        headers: &head.headers,
+        body: &[],
+        trust: peer.trust,
+        peer: peer.ip,
+        client_certificate: None,
+        answer_key_known: true,
+    };
+    let now = station.gate.clock().now();
+    let admissible = station.gate.admission().check_head(&bodiless, now);
+    admissible.map_err(|refusal| Unreceived { refusal, close: false })?;
+    let bounds = station.gate.bounds();
+    let began = Instant::now();
+    let read = body::read(incoming, bounds.body_bytes_max, station.gate.budget(), bounds.body_timeout).await;
+    let (body, grant) = read.map_err(Unreceived::close)?;
+    station.metrics.stage(Stage::Body, began.elapsed());
+    let named = decider::answer_key(&head.headers);
+    let answer_key_known = named.is_none() || station.gate.platform().choose(named, None).is_ok();
+    Ok(Ask {
+        trust: peer.trust,
+        peer: peer.ip,
+        client_certificate: peer.certificate.clone(),
+        head,
+        body,
+        answer_key_known,
+        _grant: grant,
+    })
+}
+
+async fn admitted(
+    station: &Rc<Station>,
+    peer: &Peer,
+    ask: &Rc<Ask>,
+    admission: Admission,
+    language: Language,
+) -> Response<Full<Bytes>> {
+    let merchant = admission.merchant;
+    if peer.mode == Mode::Check {
+        let verdict = verdict(&admission);
+        // What the caller makes of the leave is not seen here: what was taken stays taken, and a close gives nothing back.
+        admission.settle(Outcome::Unknown);
+        return station.answers.plain(verdict);
+    }
+    let answered = match admission.operation {
+        Operation::Certificates => certificates(station, ask, &merchant),
+        Operation::Echo => Ok(Local::ok(platform::echo_body(&ask.body))),
+        Operation::Pay | Operation::Query | Operation::Close | Operation::Reverse | Operation::Refund => {
+            forward(station, ask, admission).await
+        }
+    };
+    match answered {
+        Ok(Local { status, headers, body, signed: true }) => response(status, headers, body),
+        Ok(Local { status, headers, body, signed: false }) => {
+            station.answers.sign(ask, &merchant, status, headers, body, language).await
+        }
+        Err(reason) => {
+            let refusal = Refusal { reason, detail: Detail::None, authentic: Some(merchant) };
+            refused(station, peer, ask, &refusal, language).await
+        }
+    }
+}
+
+/// An answer that is ready but for its signature.
+struct Local {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether it carries a signature of the upstream's.
+    signed: bool,
+}
+
+impl Local {
+    fn ok(body: Vec<u8>) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON)]);
+        Self { status: StatusCode::OK, headers, body: body.into(), signed: false }
+    }
+}
+
+fn certificates(station: &Station, ask: &Ask, merchant: &MerchantId) -> Result<Local, Reason> {
+    let policy = station.gate.admission().policy();
+    let key = policy.merchant(merchant).and_then(|merchant| merchant.apiv3_key);
+    let key = key.ok_or(Reason::NoPlatformCertificate)?;
+    let view = ask.view();
+    let algorithm = view.parameter("algorithm_type").map_err(|_| Reason::ParameterInvalid)?;
+    let now = station.gate.clock().now();
+    let body =
+        station.gate.platform().certificates_body(&key.0, &mut || station.answers.seal_nonce(), now, algorithm)?;
+    Ok(Local::ok(body))
+}
+
+/// Forwards what was verified, byte for byte, and settles with the outcome, whether or not the caller is still there.
+async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission) -> Result<Local, Reason> {
+    let message = message(ask, &admission)?;
+    let task = {
+        let (station, ask) = (Rc::clone(station), Rc::clone(ask));
+        tokio::task::spawn_local(async move {
+            let Some(upstream) = &station.upstream else { return Err(Reason::UpstreamUnreachable) };
+            let began = Instant::now();
+            admission.sent();
+            let result = upstream.forward(message).await;
+            station.metrics.stage(Stage::Upstream, began.elapsed());
+            drop(ask);
+            let outcome = match &result {
+                Ok(answered) => outcome(admission.operation, answered.status),
+                Err(failed) if failed.sent => Outcome::Unknown,
+                Err(_) => Outcome::Refused,
+            };
+            admission.settle(outcome);
+            result.map_err(|failed| failed.reason)
+        })
+    };
+    let Answered { status, headers, body } = task.await.map_err(|_| Reason::UpstreamBroken)??;
+    let mut headers = head::returned(&headers);
+    let signed = SIGNATURE_HEADERS.iter().all(|name| headers.contains_key(*name));
+    if !signed {
+        // Part of a signature is none: a client would trip over the rest.
+        SIGNATURE_HEADERS.iter().for_each(|name| drop(headers.remove(*name)));
+    }
+    Ok(Local { status, headers, body, signed })
+}
+
+/// Reads from an answer whether the upstream did what it was asked for. In doubt nobody can tell.
+fn outcome(operation: Operation, status: StatusCode) -> Outcome {
+    let undoes = matches!(operation, Operation::Close | Operation::Reverse);
+    match status {
+        StatusCode::OK | StatusCode::NO_CONTENT => Outcome::Done,
+        // 202 is a promise: what it takes it takes already, what it gives it does not give yet.
+        status if status.is_success() && !undoes => Outcome::Done,
+        // Others of the 4xx come after the deed in some frameworks: 406 and 412 are chosen by headers that nobody signs.
+        StatusCode::BAD_REQUEST
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        | StatusCode::UNPROCESSABLE_ENTITY
+        | StatusCode::TOO_MANY_REQUESTS => Outcome::Refused,
+        _ => Outcome::Unknown,
+    }
+}
+
+fn message(ask: &Ask, admission: &Admission) -> Result<Forward, Reason> {
+    let mut headers = head::forwarded(&ask.head.headers, ask.trust == Trust::TrustedHop);
+    let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Reason::HeadInvalid);
+    headers.insert(DECISION, value(&admission.id.to_string())?);
+    headers.insert(MERCHANT, value(admission.merchant.as_str())?);
+    for channel in excluded(admission) {
+        headers.append(CHANNEL_EXCLUDED, value(channel.as_str())?);
+    }
+    let target: Uri = ask.target().parse().map_err(|_| Reason::HeadInvalid)?;
+    Ok(Forward { method: ask.head.method.clone(), target, headers, body: ask.body.clone() })
+}
+
+/// Channels that an admitted payment must not take.
+fn excluded(admission: &Admission) -> impl Iterator<Item = Channel> {
+    let paying = admission.operation == Operation::Pay;
+    Channel::ALL.iter().copied().filter(move |channel| paying && !admission.channels.contains(channel))
+}
+
+/// Answers a refusal in the protocol's own words.
+async fn refused(
+    station: &Rc<Station>,
+    peer: &Peer,
+    ask: &Ask,
+    refusal: &Refusal,
+    language: Language,
+) -> Response<Full<Bytes>> {
+    station.metrics.refused(refusal.reason);
+    let answer = respond::refusal(refusal.reason, &detail(refusal, ask), language);
+    match refusal.authentic {
+        Some(merchant) if answer.sign && peer.mode == Mode::Proxy && !station.gate.signer().is_busy() => {
+            let local = station.answers.local(answer);
+            station.answers.sign(ask, &merchant, local.0, local.1, local.2, language).await
+        }
+        Some(_) | None => station.answers.plain(answer),
+    }
+}
+
+fn detail<'a>(refusal: &'a Refusal, ask: &Ask) -> respond::Detail<'a> {
+    match refusal.reason {
+        Reason::MerchantUnknown | Reason::KeyUnknown | Reason::SignatureInvalid => {
+            wechatpay_v3::sign_information(&ask.view()).map_or(respond::Detail::None, respond::Detail::Signature)
+        }
+        _ => plain_detail(refusal),
+    }
+}
+
+fn plain_detail(refusal: &Refusal) -> respond::Detail<'_> {
+    match &refusal.detail {
+        Detail::None => respond::Detail::None,
+        Detail::Parameter { name } => respond::Detail::Field { pointer: name, issue: refusal.reason.as_str() },
+        Detail::Skew { skew_ms } => respond::Detail::Skew { skew_ms: *skew_ms },
+        Detail::Limit { limit, window } => respond::Detail::Limit { limit, window: *window, resets_at: None },
+    }
+}
+
+/// Says in check mode that a request may pass.
+fn verdict(admission: &Admission) -> respond::Answer {
+    #[derive(serde::Serialize)]
+    struct Verdict<'a> {
+        decision: String,
+        merchant: &'a str,
+        duplicate: bool,
+        /// What the payment must not take; only where something is excluded.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        channels_excluded: Vec<Channel>,
+    }
+    let Admission { id, merchant, duplicate, .. } = admission;
+    let channels_excluded = excluded(admission).collect();
+    let verdict =
+        Verdict { decision: id.to_string(), merchant: merchant.as_str(), duplicate: *duplicate, channels_excluded };
+    // Strings, a truth value and names always serialise.
+    let body = serde_json::to_vec(&verdict).unwrap_or_default();
+    let platform_code = respond::PLATFORM_CODE_SUCCESS;
+    respond::Answer { status: 200, body, retry_after_s: None, platform_code, sign: false }
+}
+
+/// Names the decision to the upstream, and in check mode to the caller.
+const DECISION: HeaderName = HeaderName::from_static("tollgate-decision");
+
+/// Names the merchant to the upstream.
+const MERCHANT: HeaderName = HeaderName::from_static("tollgate-merchant");
+
+/// Names a channel that the payment must not take: risk control restricted it, or the facts rule it out.
+const CHANNEL_EXCLUDED: HeaderName = HeaderName::from_static("tollgate-channel-excluded");
