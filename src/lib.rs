@@ -2,6 +2,7 @@
 //! there is room in the limits; takes the amount from every limit concerned, all or nothing; and forwards the request or
 //! answers the check.
 
+pub mod admin;
 pub mod admission;
 pub mod certificate;
 pub mod front;
