@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod admission;
 pub mod certificate;
+pub mod config;
 pub mod front;
 pub mod journal;
 pub mod merchant;
