@@ -1,0 +1,92 @@
+//! The configuration of the demo's gates: one file, in which each gate differs by a few bounds.
+
+use std::path::{Path, PathBuf};
+
+use super::DemoError;
+use super::accounts::write;
+
+/// What differs between the gates.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    /// Worker threads; 0 means one per core.
+    pub workers: u32,
+    pub upstream: String,
+    pub answer_timeout_ms: u64,
+    pub body_bytes_max: u64,
+    pub bodies_bytes_max: u64,
+    pub body_timeout_ms: u64,
+    pub nonces_max: u64,
+    pub nonces_per_merchant_max: u64,
+    pub orders_max: u64,
+    pub orders_per_merchant_max: u64,
+    pub rows_max: u64,
+    pub rows_per_merchant_max: u64,
+    pub signing_threads: usize,
+    pub signing_queue_max: u64,
+}
+
+impl Bounds {
+    /// Makes the bounds of the gate that takes the traffic; every table holds all that a demo can send.
+    pub fn roomy(upstream: String) -> Self {
+        Self {
+            workers: 0,
+            upstream,
+            answer_timeout_ms: 10_000,
+            body_bytes_max: 64 * 1024,
+            bodies_bytes_max: 64 * MIB,
+            body_timeout_ms: 5000,
+            nonces_max: ENTRIES,
+            nonces_per_merchant_max: ENTRIES,
+            orders_max: ENTRIES,
+            orders_per_merchant_max: ENTRIES,
+            rows_max: ENTRIES,
+            rows_per_merchant_max: ENTRIES,
+            signing_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            signing_queue_max: 1024,
+        }
+    }
+
+    /// Makes the bounds of a gate for one case: one worker, and whatever the case makes small.
+    pub fn small(upstream: String) -> Self {
+        Self { workers: 1, signing_threads: 1, ..Self::roomy(upstream) }
+    }
+
+    /// Writes the configuration of a gate into the demo's folder.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn write(&self, folder: &Path, name: &str, platform_serial: &str) -> Result<PathBuf, DemoError> {
+        let values: [(&str, &dyn std::fmt::Display); 15] = [
+            ("workers", &self.workers),
+            ("upstream", &self.upstream),
+            ("answer_timeout_ms", &self.answer_timeout_ms),
+            ("body_bytes_max", &self.body_bytes_max),
+            ("bodies_bytes_max", &self.bodies_bytes_max),
+            ("body_timeout_ms", &self.body_timeout_ms),
+            ("nonces_max", &self.nonces_max),
+            ("nonces_per_merchant_max", &self.nonces_per_merchant_max),
+            ("orders_max", &self.orders_max),
+            ("orders_per_merchant_max", &self.orders_per_merchant_max),
+            ("rows_max", &self.rows_max),
+            ("rows_per_merchant_max", &self.rows_per_merchant_max),
+            ("signing_threads", &self.signing_threads),
+            ("signing_queue_max", &self.signing_queue_max),
+            ("platform_serial", &platform_serial),
+        ];
+        let fill = |text: String, (key, value): (&str, &dyn std::fmt::Display)| {
+            text.replace(&format!("{{{{{key}}}}}"), &value.to_string())
+        };
+        let text = values.into_iter().fold(TEMPLATE.to_owned(), fill);
+        let path = folder.join(format!("{name}.toml"));
+        write(&path, &text)?;
+        Ok(path)
+    }
+}
+
+const TEMPLATE: &str = include_str!("tollgate.toml");
+
+/// Entries of each table: above [`super::traffic::EXCHANGES_MAX`].
+const ENTRIES: u64 = 4_000_000;
+const _: () = assert!(ENTRIES > super::traffic::EXCHANGES_MAX);
+
+const MIB: u64 = 1024 * 1024;
