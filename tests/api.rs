@@ -1,0 +1,47 @@
+//! The gate as its peers see it: whole requests over sockets, in process or as the program, beside a stand-in for the
+//! upstream that records what reaches it. One module per feature.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where the gate does not do what it must"
+)]
+
+#[path = "api/batching.rs"]
+mod batching;
+#[path = "api/bounds.rs"]
+mod bounds;
+#[path = "api/check.rs"]
+mod check;
+#[path = "api/deadlines.rs"]
+mod deadlines;
+#[path = "api/forwarding.rs"]
+mod forwarding;
+#[path = "api/lifecycle.rs"]
+mod lifecycle;
+#[path = "api/memory.rs"]
+mod memory;
+#[path = "api/settling.rs"]
+mod settling;
+#[path = "api/smuggling.rs"]
+mod smuggling;
+#[path = "api/tls.rs"]
+mod tls;
+#[path = "api/transport.rs"]
+mod transport;
+
+#[path = "api/client.rs"]
+mod client;
+#[path = "api/deployment.rs"]
+mod deployment;
+#[path = "api/gate.rs"]
+mod gate;
+#[path = "api/process.rs"]
+mod process;
+#[path = "api/raw.rs"]
+mod raw;
+#[path = "api/request.rs"]
+mod request;
+#[path = "api/upstream.rs"]
+mod upstream;

@@ -1,0 +1,258 @@
+//! A gate in this process, configured by the file that `init` writes and what a test changes in it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tollgate::admin::Control as _;
+use tollgate::config;
+use tollgate::front::Address;
+use tollgate::metrics::Readings;
+use tollgate::reason::Reason;
+use tollgate::server::{self, Controller, Running};
+use tollgate::time::{Clock as _, SystemClock};
+
+use crate::client::{Client, PATIENCE};
+use crate::deployment::{deployment, write_secret};
+use crate::upstream::Upstream;
+
+/// A gate that runs. Dropped, it drains.
+pub struct Gate {
+    running: Option<Running>,
+    settings: Settings,
+}
+
+/// A configuration in a folder of its own.
+pub struct Settings {
+    table: toml::Table,
+    folder: TempDir,
+}
+
+impl Settings {
+    /// Takes what `init` wrote; puts every listener on a port of its own and one worker behind them.
+    ///
+    /// The listeners: `public` (in the clear), `tls`, `hop` (trusted, forwards), `check` (trusted, checks), `open`
+    /// (public, checks), `control`.
+    pub fn new() -> Self {
+        let mut settings = Self { table: deployment().configuration(), folder: tempfile::tempdir().expect("a folder") };
+        let tls = settings.table["listener"][0].as_table().expect("a listener").clone();
+        settings.replace("listener", LISTENERS);
+        for name in ["tls_certificate_file", "tls_key_file"] {
+            settings.listener("tls").insert(name.to_owned(), tls[name].clone());
+        }
+        settings.set("gate.workers", 1);
+        // Nothing is under way when a test ends well.
+        settings.set("bounds.drain_timeout_ms", 100);
+        settings.set("upstream.address", unreachable());
+        settings
+    }
+
+    /// Forwards to an upstream.
+    pub fn upstream(&mut self, upstream: &Upstream) -> &mut Self {
+        self.set("upstream.address", upstream.name())
+    }
+
+    /// Sets a key of a section, `section.key`.
+    pub fn set(&mut self, path: &str, value: impl Into<toml::Value>) -> &mut Self {
+        let (section, key) = path.split_once('.').expect("section.key");
+        let table = self.table[section].as_table_mut().expect("a section");
+        table.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Replaces all sections of a name by those in a text; by none where the text has none.
+    pub fn replace(&mut self, section: &str, text: &str) -> &mut Self {
+        let mut table: toml::Table = text.parse().expect("TOML");
+        self.table.remove(section);
+        if let Some(value) = table.remove(section) {
+            self.table.insert(section.to_owned(), value);
+        }
+        self
+    }
+
+    /// Returns a listener.
+    pub fn listener(&mut self, name: &str) -> &mut toml::Table {
+        let listeners = self.table["listener"].as_array_mut().expect("listeners");
+        let mut listeners = listeners.iter_mut().filter_map(toml::Value::as_table_mut);
+        listeners.find(|listener| listener["name"].as_str() == Some(name)).expect("a listener of this name")
+    }
+
+    /// Returns the first merchant.
+    pub fn merchant(&mut self) -> &mut toml::Table {
+        self.table["merchant"][0].as_table_mut().expect("a merchant")
+    }
+
+    /// Adds to a list of sections within the first merchant.
+    pub fn add_to_merchant(&mut self, section: &str, text: &str) -> &mut Self {
+        let item: toml::Table = text.parse().expect("TOML");
+        let sections = self.merchant().entry(section).or_insert_with(|| toml::Value::Array(Vec::new()));
+        sections.as_array_mut().expect("sections").push(item.into());
+        self
+    }
+
+    /// Adds a merchant.
+    pub fn add_merchant(&mut self, text: &str) -> &mut Self {
+        let item: toml::Table = text.parse().expect("TOML");
+        self.table["merchant"].as_array_mut().expect("merchants").push(item.into());
+        self
+    }
+
+    /// Returns the folder that the configuration is written to.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes the configuration and returns the file.
+    pub fn write(&self) -> PathBuf {
+        let file = self.folder().join("tollgate.toml");
+        write_secret(&file, &self.table.to_string());
+        file
+    }
+}
+
+impl Gate {
+    /// Starts a gate in front of an upstream.
+    pub fn before(upstream: &Upstream) -> Self {
+        Self::with(upstream, |settings| settings)
+    }
+
+    /// Starts a gate in front of an upstream, after a change to its configuration.
+    pub fn with(upstream: &Upstream, change: impl FnOnce(&mut Settings) -> &mut Settings) -> Self {
+        let mut settings = Settings::new();
+        settings.upstream(upstream);
+        change(&mut settings);
+        Self::start(settings)
+    }
+
+    /// Starts a gate.
+    pub fn start(settings: Settings) -> Self {
+        let file = settings.write();
+        let config = config::load(&file, SystemClock.now()).unwrap_or_else(|error| panic!("{error}"));
+        let running = server::start(config, Some(file), Arc::new(SystemClock)).expect("start");
+        Self { running: Some(running), settings }
+    }
+
+    /// Returns where a listener listens.
+    pub fn address(&self, listener: &str) -> &Address {
+        self.running().address(listener).expect("a listener of this name")
+    }
+
+    /// Connects to a listener.
+    pub fn connect(&self, listener: &str) -> Client {
+        Client::connect(self.address(listener))
+    }
+
+    /// Changes the configuration and has the gate read it again.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Settings) -> &mut Settings) -> Result<(), String> {
+        change(&mut self.settings);
+        self.settings.write();
+        self.control().reload()
+    }
+
+    /// Returns the control plane's side.
+    pub fn control(&self) -> &Controller {
+        self.running().control()
+    }
+
+    /// Returns how often requests were refused for a reason.
+    pub fn refused(&self, reason: Reason) -> u64 {
+        let refused = self.control().snapshot().refused;
+        refused.into_iter().find(|(one, _)| *one == reason).map_or(0, |(_, count)| count)
+    }
+
+    /// Waits until what is read from the gate is as wanted.
+    pub fn wait_until(&self, wanted: impl Fn(&Readings) -> bool) {
+        let began = Instant::now();
+        while !wanted(&self.control().readings()) {
+            assert!(began.elapsed() < PATIENCE, "it never came to that: {:?}", self.control().readings());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Returns the value of a series of the metrics.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.control().metrics().expect("metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {series} in {text}")).parse().expect("a number")
+    }
+
+    /// Waits until a series of the metrics has a value.
+    pub fn wait_for_metric(&self, series: &str, value: f64) {
+        self.wait_until(|_| self.metric(series) >= value);
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs until it is dropped")
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let alive = self.running().is_alive();
+        let stopped = self.running.take().map(Running::stop);
+        if !thread::panicking() {
+            assert!(alive, "a thread of the gate ended by itself");
+            assert!(matches!(stopped, Some(Ok(()))), "a thread of the gate failed");
+        }
+    }
+}
+
+/// Returns an address at which nobody listens.
+pub fn unreachable() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("address").to_string()
+}
+
+/// One limit, on the merchant's receipts of a day: 1000 fen.
+pub const THOUSAND_A_DAY: &str = r#"
+[[limit]]
+id = "merchant-day"
+per = ["merchant"]
+day_fen = 1000
+"#;
+
+const LISTENERS: &str = r#"
+[[listener]]
+name = "public"
+kind = "public"
+mode = "proxy"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "tls"
+kind = "public"
+mode = "proxy"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "hop"
+kind = "trusted_hop"
+mode = "proxy"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "check"
+kind = "trusted_hop"
+mode = "check"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "open"
+kind = "public"
+mode = "check"
+address = "127.0.0.1:0"
+
+[[listener]]
+name = "control"
+kind = "control"
+address = "127.0.0.1:0"
+"#;
+
+/// How often a reading is looked at again.
+const POLL: Duration = Duration::from_millis(5);
