@@ -154,8 +154,7 @@ impl Engine {
                 .collect(),
         });
         if let Some(claimed) = &trail.claimed {
-            let limit = trail.limit.unwrap_or(u16::MAX);
-            let stored = Stored { decision: id, refused: refused.map(|reason| (reason, limit)) };
+            let stored = Stored { decision: id, refused };
             stage.shared.nonces.remember(claimed, stored);
         }
         let (permitted, bound) = result?;

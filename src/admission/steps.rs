@@ -30,7 +30,6 @@ pub(super) struct Stage<'s, 'r> {
 pub(super) struct Trail {
     pub claimed: Option<Claimed>,
     pub amount: Option<Fen>,
-    pub limit: Option<u16>,
     /// Shadow limits that would have refused.
     pub shadowed: SmallVec<[u16; 4]>,
     /// The decision found on the same order.
@@ -112,8 +111,8 @@ impl Stage<'_, '_> {
                 let hop = same_request && self.request.trust == Trust::TrustedHop;
                 match stored {
                     Some(Stored { refused: None, .. }) if hop => Ok(true),
-                    // Which window it was is not stored, and the limit may be another by now: the reason stands alone.
-                    Some(Stored { refused: Some((reason, _)), .. }) if hop => Err(self.refuse(reason, Detail::None)),
+                    // The limits may be others by now: the reason stands alone.
+                    Some(Stored { refused: Some(reason), .. }) if hop => Err(self.refuse(reason, Detail::None)),
                     None if hop => Err(self.refuse(Reason::OrderInFlight, Detail::None)),
                     Some(_) | None => Err(self.refuse(Reason::NonceReplayed, Detail::None)),
                 }
@@ -221,7 +220,6 @@ impl Stage<'_, '_> {
             match limit.mode {
                 LimitMode::Shadow => trail.shadowed.push(index),
                 LimitMode::Enforce => {
-                    trail.limit = Some(index);
                     return Err(self.refuse(reason, self.limit_detail(index, None)));
                 }
             }
@@ -230,7 +228,6 @@ impl Stage<'_, '_> {
         let reserved = table.reserve(&demands, amount, &merchant.shares.rows).map_err(|shortfall| match shortfall {
             Shortfall::Exceeded { demand, cell } => {
                 let index = charged.get(demand).copied().unwrap_or(u16::MAX);
-                trail.limit = Some(index);
                 self.refuse(Reason::LimitExceeded, self.limit_detail(index, Some(cell)))
             }
             Shortfall::TableFull | Shortfall::TooManyCells => self.refuse(Reason::QuotaTableFull, Detail::None),

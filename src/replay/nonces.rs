@@ -60,8 +60,8 @@ pub struct Claimed {
 pub struct Stored {
     /// The decision.
     pub decision: DecisionId,
-    /// Why it refused, and the index of the limit that did (`u16::MAX` for none); `None` for an admission.
-    pub refused: Option<(Reason, u16)>,
+    /// Why it refused; `None` for an admission.
+    pub refused: Option<Reason>,
 }
 
 /// Refuses to claim a nonce.

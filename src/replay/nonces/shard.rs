@@ -30,7 +30,7 @@ pub(super) struct Entry {
     pub(super) digest: u128,
     decision: DecisionId,
     /// `None` until decided. Apart from `decision`, so that an entry fits 80 bytes.
-    verdict: Option<Option<(Reason, u16)>>,
+    verdict: Option<Option<Reason>>,
     /// Next of the entries that end in this second, or of the unused ones.
     next: Slot,
     /// Last second in which the entry is live.

@@ -76,7 +76,7 @@ fn claim_tells_merchants_keys_and_nonces_apart() {
 fn claim_tells_the_same_request_from_another_and_repeats_what_was_stored() {
     let (nonces, caller) = (table(10, 10), Caller::new("1900000001"));
     let claimed = caller.claim(&nonces, "n", 0, at(0)).expect("new");
-    let stored = Stored { decision: DecisionId(9), refused: Some((Reason::LimitExceeded, 3)) };
+    let stored = Stored { decision: DecisionId(9), refused: Some(Reason::LimitExceeded) };
     nonces.remember(&claimed, stored);
     let again = |digest, timestamp_s| {
         let fresh = fresh(START_S + timestamp_s, at(1), TOLERANCE_S).expect("fresh");
