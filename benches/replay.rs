@@ -1,4 +1,4 @@
-//! Costs of claiming a nonce and of binding an order number, beside a bare `dashmap`.
+//! Costs of claiming a nonce, and of binding and settling an order number, beside a bare `dashmap`.
 //!
 //! The rivals do less: no bounds, no expiry, no decision. They show what the promises cost over any shared map.
 #![expect(clippy::unwrap_used, reason = "a benchmark stops where its set-up is wrong")]
@@ -10,16 +10,20 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dashmap::DashMap;
 use tollgate::prf::{DEPLOYMENT_KEY_BYTES, DeploymentKey, Prf};
 use tollgate::replay::{
-    BindRefused, Binding, Namespace, NonceBounds, Nonces, OrderBounds, OrderName, Orders, Outcome, Refused, fresh,
+    BindRefused, Binding, Commit, Namespace, NonceBounds, Nonces, OnExpiry, OrderBounds, OrderName, Orders, Outcome,
+    PaidRule, Refused, Release, Settled, Terms, fresh,
 };
 use tollgate::share::Share;
 use tollgate::time::UnixMillis;
-use tollgate::types::{DecisionId, KeyId, MerchantId};
+use tollgate::types::{KeyId, MerchantId};
 
 /// Live entries in steady state.
 const LIVE: u64 = 500_000;
 const TOLERANCE_S: u32 = 5;
 const START_S: i64 = 1_700_000_000;
+
+/// As large as the charges of a decision.
+type Charges = [u64; 19];
 
 fn prf() -> Prf {
     DeploymentKey::new([7; DEPLOYMENT_KEY_BYTES]).derive("bench")
@@ -113,32 +117,32 @@ fn bind(criterion: &mut Criterion) {
     });
 
     let bounds = OrderBounds { entries_max: 2_000_000, entries_per_merchant_max: 2_000_000, keep_s: 86_400 };
-    let orders = Arc::new(Orders::<u64>::new(bounds, prf()));
+    let orders = Arc::new(Orders::<Charges>::new(bounds, prf()));
     let mut bind = |index: u64, digest: u128| {
         let name = OrderName { namespace: Namespace::Payment, merchant: &merchant, number: name(&mut buffer, index) };
         orders.bind(name, digest, &share, now)
     };
-    let decide = |binding, index: u64, outcome| match binding {
-        Ok(Binding::New(mut bound)) => {
-            bound.decide(DecisionId(u128::from(index)), index, 0);
-            bound.settle(outcome)
-        }
-        Ok(Binding::Same { .. }) | Err(_) => None,
+    let decide = |binding, index: u64, outcome| {
+        let Ok(Binding::New(mut bound)) = binding else { unreachable!() };
+        let decision = bound.decide(index, terms(index));
+        (decision, bound.settle(outcome, now))
     };
-    (0..LIVE).for_each(|index| assert_eq!(decide(bind(index, 1), index, Outcome::Done), None));
+    let ids: Vec<_> = (0..LIVE).map(|index| decide(bind(index, 1), index, Outcome::Created).0).collect();
     assert_eq!(orders.len() as u64, LIVE);
     let mut index = LIVE;
     group.bench_function("new_then_refused", |bencher| {
         bencher.iter(|| {
-            assert_eq!(decide(bind(black_box(index), 1), index, Outcome::Refused), Some(index));
+            let (_, settled) = decide(bind(black_box(index), 1), index, Outcome::Refused);
+            assert!(matches!(settled, Settled::GiveBack(released) if released.charges[0] == index));
             index += 1;
         });
     });
     let mut index = 0;
+    let id = |index: u64| *ids.get(usize::try_from(index).unwrap()).unwrap();
     group.bench_function("same", |bencher| {
         bencher.iter(|| {
             let Ok(Binding::Same { decision, again, .. }) = bind(black_box(index), 1) else { unreachable!() };
-            assert_eq!((decision, again.settle(Outcome::Done)), (DecisionId(u128::from(index)), None));
+            assert_eq!((decision, again.settle(Outcome::Created, now)), (id(index), Settled::Nothing));
             index = (index + 1) % LIVE;
         });
     });
@@ -151,5 +155,49 @@ fn bind(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, claim, bind);
+fn terms(index: u64) -> Terms<Charges> {
+    let (note, expires_s, on_expiry) = (0, START_S + 7_200, OnExpiry::Release);
+    Terms { charges: [index; 19], note, amount_fen: 100, expires_s, on_expiry }
+}
+
+fn settle(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("replay/settle");
+    group.throughput(Throughput::Elements(1));
+    let (merchant, share, mut buffer) = (merchant(), Arc::<Share>::default(), [0; 32]);
+    let now = UnixMillis::from_seconds(START_S);
+    let bounds = OrderBounds { entries_max: 2_000_000, entries_per_merchant_max: 2_000_000, keep_s: 86_400 };
+    let orders = Arc::new(Orders::<Charges>::new(bounds, prf()));
+    let ids: Vec<_> = (0..LIVE)
+        .map(|index| {
+            let number = name(&mut buffer, index);
+            let order = OrderName { namespace: Namespace::Payment, merchant: &merchant, number };
+            let Ok(Binding::New(mut bound)) = orders.bind(order, 1, &share, now) else { unreachable!() };
+            let decision = bound.decide(index, terms(index));
+            assert_eq!(bound.settle(Outcome::Created, now), Settled::Nothing);
+            decision
+        })
+        .collect();
+    let mut turn = ids.iter().cycle();
+    let found = |id: &tollgate::types::DecisionId| orders.find(*id).unwrap();
+    for id in &ids {
+        assert!(matches!(orders.commit(found(id), now, |_| [0; 19]), Commit::Committed { .. }));
+    }
+    group.bench_function("find_and_commit_again", |bencher| {
+        bencher.iter(|| assert_eq!(orders.commit(found(turn.next().unwrap()), now, |_| [0; 19]), Commit::Already));
+    });
+    group.bench_function("find_and_release_in_conflict", |bencher| {
+        bencher.iter(|| {
+            assert_eq!(orders.release(found(turn.next().unwrap()), now, PaidRule::Refuse), Release::Conflict);
+        });
+    });
+    group.bench_function("refund_of_nothing", |bencher| {
+        bencher.iter(|| assert_eq!(orders.refund(found(turn.next().unwrap()), 0).map(|refund| refund.fen), Some(0)));
+    });
+    group.bench_function("sweep_of_a_part", |bencher| {
+        bencher.iter(|| assert_eq!(orders.sweep(now), []));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, claim, bind, settle);
 criterion_main!(benches);

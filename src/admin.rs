@@ -1,16 +1,25 @@
-//! The control listener: metrics, health, recent decisions and reload, over plain HTTP/1.1 on this machine only.
+//! The control listener: metrics, health, decisions and what became of them, usage of limits, explanations and reload,
+//! over plain HTTP/1.1 on this machine only.
 //!
 //! It runs on a thread of its own, apart from the workers, so that looking at the gate costs the gate nothing. A TCP
 //! listener must be on loopback; peers of a Unix socket must have the gate's own user id or be root. One request a
-//! connection, without a body; heads, connections and times are bounded by `Bounds`. Cold.
+//! connection, without a body but where an endpoint asks for one; heads, bodies, connections and times are bounded by
+//! `Bounds` and the constants of the endpoints. Cold.
 
+mod answer;
+mod body;
+mod pages;
 mod peer;
+mod query;
+mod records;
 mod routes;
+mod settle;
 
 use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -20,9 +29,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time;
 
+use crate::admission::{SettleAs, SettleFault, Settled, Settlement, Usage, UsageFault, UsageQuery};
 use crate::journal::Record;
+use crate::types::DecisionId;
 use peer::{Door, Peer};
 use routes::Desk;
+
+pub use body::EXPLAIN_BYTES_MAX;
+pub use settle::{SettleFacts, decision_of};
 
 /// What the operator may see and do.
 pub trait Control: Send + Sync {
@@ -43,6 +57,34 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// What the operator must change; the configuration in force stays.
     fn reload(&self) -> Result<(), String>;
+
+    /// Returns what is used of the limits that the query asks for. May block.
+    ///
+    /// # Errors
+    /// What the query names that is not there, or lacks.
+    fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, UsageFault>;
+
+    /// Returns how many pages an export of all rows has.
+    fn export_pages(&self) -> usize;
+
+    /// Returns the rows of one page as JSON lines; nothing where there is no such page. May block.
+    fn export(&self, page: usize) -> Vec<u8>;
+
+    /// Settles a decision; the same call again changes nothing and says so. May block.
+    ///
+    /// # Errors
+    /// Why the decision cannot be settled so.
+    fn settle(&self, decision: DecisionId, settle: SettleAs, facts: SettleFacts) -> Result<Settled, SettleFault>;
+
+    /// Returns the last settlements, at most `max`, oldest first.
+    fn settlements(&self, max: usize) -> Vec<Settlement>;
+
+    /// Says how a raw HTTP/1.1 request would be decided now, as the data plane would read it from a public peer or from a
+    /// trusted hop; takes nothing. May block.
+    ///
+    /// # Errors
+    /// What the operator must change in the request.
+    fn explain(&self, request: &[u8], trusted_hop: bool) -> Result<String, String>;
 }
 
 /// A listener that is already bound.
@@ -74,8 +116,12 @@ struct Bounds {
     connections_max: usize,
     /// Longest wait for a request head.
     head_timeout: Duration,
+    /// Longest wait for a request body.
+    body_timeout: Duration,
     /// Longest life of a connection.
     connection_timeout: Duration,
+    /// Longest life of a connection that carries an export, where that is longer.
+    export_timeout: Duration,
     /// Longest wait for requests under way at shutdown.
     drain_timeout: Duration,
 }
@@ -86,7 +132,9 @@ impl Default for Bounds {
             head_bytes_max: 16 * 1024,
             connections_max: 64,
             head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
             connection_timeout: Duration::from_secs(60),
+            export_timeout: Duration::from_secs(1_800),
             drain_timeout: Duration::from_secs(1),
         }
     }
@@ -105,7 +153,7 @@ fn serve_within(
         .build()?;
     let served = runtime.block_on(async {
         let door = Door::new(listener)?;
-        listen(&door, bounds, Arc::new(Desk::new(control)), shutdown).await;
+        listen(&door, bounds, Arc::new(Desk::new(control, bounds.body_timeout)), shutdown).await;
         Ok(())
     });
     runtime.shutdown_timeout(bounds.drain_timeout);
@@ -165,9 +213,14 @@ impl Visit {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Self { bounds, desk, mut shutdown } = self;
+        let exports = AtomicBool::new(false);
         let service = service_fn(|request| {
-            let desk = Arc::clone(&desk);
-            async move { Ok::<_, std::convert::Infallible>(desk.answer(&request).await) }
+            let (desk, exports) = (&desk, &exports);
+            async move {
+                let answer = desk.answer(request).await;
+                exports.store(answer.body().is_export(), Ordering::Relaxed);
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
         // No keep-alive: a scraper's interval is longer than any idle time worth granting.
         let connection = http1::Builder::new()
@@ -188,12 +241,23 @@ impl Visit {
             connection.as_mut().graceful_shutdown();
             connection.await
         };
-        match time::timeout(bounds.connection_timeout, conversation).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a control connection broke off"),
-            Err(_) => tracing::debug!("a control connection took too long"),
+        tokio::select! {
+            ended = conversation => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a control connection broke off");
+                }
+            }
+            () = overdue(bounds, &exports) => tracing::debug!("a control connection took too long"),
         }
         drop(slot);
+    }
+}
+
+/// Waits for as long as a connection may live; what it carries is known only later.
+async fn overdue(bounds: Bounds, exports: &AtomicBool) {
+    time::sleep(bounds.connection_timeout).await;
+    if exports.load(Ordering::Relaxed) {
+        time::sleep(bounds.export_timeout.saturating_sub(bounds.connection_timeout)).await;
     }
 }
 
@@ -204,4 +268,4 @@ const CALLS_MAX: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

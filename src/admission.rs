@@ -32,13 +32,24 @@
 //! }
 //! ```
 
+mod answer;
+mod books;
 mod decision;
 mod engine;
+mod explain;
 mod facts;
 mod identify;
+mod ledger;
+mod settle;
 mod shared;
 mod steps;
+mod usage;
 
+pub use books::Stake;
 pub use decision::{Admission, Decision, Detail, Outcome, Refusal};
 pub use engine::{Batch, Engine};
+pub use explain::{Explanation, Step};
+pub use ledger::EventCount;
+pub use settle::{Event, SettleAs, SettleFault, Settled, Settlement, State};
 pub use shared::{Shared, SharedParts};
+pub use usage::{Usage, UsageFault, UsageQuery, WindowUsage};

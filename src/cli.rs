@@ -1,7 +1,11 @@
 //! The commands.
 
+mod control;
 pub mod demo;
+mod explain;
 mod serve;
+mod settle;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +43,12 @@ enum Command {
         /// The directory to make.
         dir: PathBuf,
     },
+    /// Show what is used of the limits of a running gate.
+    Usage(usage::Options),
+    /// Commit or release a decision of a running gate.
+    Settle(settle::Options),
+    /// Say how a gate would decide a request, without deciding it.
+    Explain(explain::Options),
     /// Show a gate at work: every verdict provoked and checked, then traffic.
     Demo(demo::Options),
 }
@@ -57,6 +67,9 @@ pub fn run() -> ExitCode {
                 println!("run: tollgate serve --config {}", dir.join("tollgate.toml").display());
             })
             .map_err(Into::into),
+        Command::Usage(options) => usage::run(&options, &mut std::io::stdout().lock()),
+        Command::Settle(options) => settle::run(&options, &mut std::io::stdout().lock()),
+        Command::Explain(options) => explain::run(&options, &mut std::io::stdout().lock()),
         Command::Demo(options) => return demo::run(&options),
     };
     match result {
@@ -86,4 +99,40 @@ enum Failure {
     Signals(#[from] std::io::Error),
     #[error("a thread of the gate ended; see the log")]
     Died,
+    #[error(transparent)]
+    Control(#[from] control::ControlError),
+    #[error("{}: {source}", path.display())]
+    Request { path: PathBuf, source: std::io::Error },
+    #[error("{}: more than {} bytes; give one HTTP/1.1 request", path.display(), crate::admin::EXPLAIN_BYTES_MAX)]
+    RequestLong { path: PathBuf },
+    #[error("{0}")]
+    Unexplained(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a command that asks a gate, and returns what it prints or says went wrong.
+    pub(super) fn output(line: &[&str]) -> Result<String, String> {
+        let line = std::iter::once(&"tollgate").chain(line);
+        let arguments = Arguments::try_parse_from(line).map_err(|error| error.to_string())?;
+        let mut out = Vec::new();
+        let done = match arguments.command {
+            Command::Usage(options) => usage::run(&options, &mut out),
+            Command::Settle(options) => settle::run(&options, &mut out),
+            Command::Explain(options) => explain::run(&options, &mut out),
+            Command::Serve { .. } | Command::CheckConfig { .. } | Command::Init { .. } | Command::Demo(_) => {
+                return Err("asks no gate".to_owned());
+            }
+        };
+        done.map_err(|failure| failure.to_string())?;
+        String::from_utf8(out).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
 }

@@ -24,7 +24,7 @@ mod tests;
 use std::path::Path;
 
 use crate::front::{Address, Bounds, Listener, PlatformKeys, Upstream};
-use crate::merchant::{LimitProblem, Policy, PolicyError, Problem as Unfit, Section};
+use crate::merchant::{HoldRules, LimitProblem, Policy, PolicyError, Problem as Unfit, Section};
 use crate::prf::DeploymentKey;
 use crate::time::UnixMillis;
 use crate::types::{Unit, Window};
@@ -62,6 +62,8 @@ pub struct Config {
     pub nonces: replay::NonceBounds,
     /// The order table.
     pub orders: replay::OrderBounds,
+    /// How long an order that may still be paid keeps what it took.
+    pub holds: HoldRules,
     /// The table of limit rows.
     pub quota: quota::Bounds,
     /// Merchants, routes and limits.
@@ -82,6 +84,7 @@ impl std::fmt::Debug for Config {
             .field("signing_queue_max", &self.signing_queue_max)
             .field("nonces", &self.nonces)
             .field("orders", &self.orders)
+            .field("holds", &self.holds)
             .field("quota", &self.quota)
             .finish_non_exhaustive()
     }
@@ -123,6 +126,7 @@ fn check(mut shape: Shape, folder: Folder<'_>, now: UnixMillis) -> Result<Config
         signing_queue_max: platform.signing_queue_max,
         nonces: bounds::nonces(&shape.replay.0)?,
         orders: bounds::orders(&shape.orders.0)?,
+        holds: bounds::holds(&shape.orders.0)?,
         quota: bounds::rows(&shape.rows.0)?,
         policy,
     })

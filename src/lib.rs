@@ -29,20 +29,22 @@
 //! | 9 | [`server`] | composition root: parts built, threads started, drained |
 //! | 8 | [`config`] | the one reader of files and environment |
 //! | 7 | [`front`] | data plane: sockets, TLS, HTTP, batches, forwarding, answers |
-//! | 7 | [`admin`] | control plane: metrics, health, recent decisions, reload |
+//! | 7 | [`admin`] | control plane: metrics, health, decisions, usage, settling, explanations, reload |
 //! | 6 | [`admission`] | the decision: all of the branching, none of the mechanism |
 //! | 4 | [`merchant`] | registry snapshot, routes, permissions, which limits apply |
 //! | 4 | [`replay`] | freshness, nonces, order numbers |
 //! | 3 | [`signature`] | schemes, canonical bytes, keys, verification |
 //! | 3 | [`certificate`] | chain, usage, time, binding to the merchant |
-//! | 3 | [`quota`] | rows of limits, and taking from them |
+//! | 3 | [`quota`] | rows of limits: taking from them, slices for hot ones, reclaim |
 //! | 3 | [`journal`] | the record of decisions |
 //! | 2 | [`metrics`] | every metric, declared once |
 //! | 1 | [`request`] | the borrowed, HTTP-free request; the strict JSON reader |
 //! | 1 | [`prf`], [`share`] | keyed table keys; a merchant's share of a bounded table |
+//! | 1 | `kernel` | the only place for `unsafe`: zeroed memory, prefetch |
 //! | 0 | [`time`], [`types`], [`reason`] | instants and windows; newtypes; stable reasons of refusal |
+//! | 0 | `sync` | the standard library's atomics and locks, or the model checker's |
 //!
-//! No module has `unsafe` code.
+//! `unsafe` code is in `kernel` and nowhere else.
 
 pub mod cli;
 pub mod server;
@@ -64,10 +66,12 @@ pub mod signature;
 
 pub mod metrics;
 
+mod kernel;
 pub mod prf;
 pub mod request;
 pub mod share;
 
 pub mod reason;
+mod sync;
 pub mod time;
 pub mod types;

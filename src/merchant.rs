@@ -3,17 +3,27 @@
 //!
 //! A [`Policy`] is immutable: a change is a new snapshot, swapped in whole.
 
+mod answer;
+mod ceilings;
+mod coverage;
 mod limit;
+mod measures;
 mod policy;
 mod route;
 mod spec;
 
-pub use limit::{Applies, Limit, LimitProblem, Payment};
+#[cfg(test)]
+mod tests;
+
+pub use answer::{AnswerSpec, instrument_of_bank_type};
+pub use coverage::{Coverage, SettledFacts};
+pub use limit::{Applies, Limit, LimitProblem, Payment, SubjectNames};
 pub use policy::{ApiKey, Facts, Merchant, Permitted, Policy, PolicyError, Problem, Section, Shares};
 pub use route::{
-    CertificateDemand, Place, Pointers, Route, RouteError, RouteIndex, RouteMatch, Routes, RoutesInvalid, Settle,
+    CertificateDemand, OrderKind, Place, Pointers, Route, RouteError, RouteIndex, RouteMatch, Routes, RoutesInvalid,
+    Settle,
 };
 pub use spec::{
-    AppSpec, Ceilings, KeyOrigin, KeySpec, KeyStatus, LimitSpec, Measure, MerchantSpec, Network, Override,
-    OverrideSubject, Predicate, RiskFactors, SubjectPart, UnknownSubject,
+    AppSpec, Ceilings, ExpiryRule, HoldRules, KeyOrigin, KeySpec, KeyStatus, LimitSpec, Measure, MerchantSpec, Network,
+    Override, OverrideSubject, Predicate, Refunds, RiskFactors, SubjectPart, UnknownSubject,
 };

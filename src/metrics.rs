@@ -43,6 +43,14 @@ pub struct Readings {
     pub rows_max: u64,
     /// Memory of the table of limit rows, in bytes.
     pub rows_bytes: u64,
+    /// Limit rows whose room is handed out to workers in slices.
+    pub rows_sliced: u64,
+    /// What the limit rows show as used, less what was taken and not given back; `None` where traffic was too heavy to tell.
+    pub conservation_error: Option<u64>,
+    /// Orders held and their amounts in fen, by age.
+    pub holds: Vec<(&'static str, u64, u64)>,
+    /// Orders settled otherwise than by an answer, and their amounts in fen, by event.
+    pub settlements: Vec<(&'static str, u64, u64)>,
     /// Days until the first merchant certificate expires; `None` without certificates, negative once expired.
     pub merchant_certificate_days_left_min: Option<f64>,
     /// Days until the first platform certificate expires; `None` without certificates, negative once expired.

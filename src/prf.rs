@@ -41,9 +41,12 @@ impl Prf {
         let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut hasher = self.0;
         let mut joined: ArrayVec<u8, JOINED_BYTES_MAX> = ArrayVec::new();
-        let mut join = |bytes: &[u8]| joined.try_extend_from_slice(bytes).is_ok();
         // PERF: the hasher is slow on many short writes and sees the same bytes in one; where they do not fit, in many.
-        if parts.iter().all(|part| join(&length(part)) && join(part)) {
+        // The length is copied by itself, since four bytes known to be four are one move.
+        let fits = parts.iter().all(|part| {
+            joined.try_extend_from_slice(&length(part)).is_ok() && joined.try_extend_from_slice(part).is_ok()
+        });
+        if fits {
             hasher.write(&joined);
         } else {
             for part in parts {

@@ -1,5 +1,7 @@
 //! The composition root: the configuration taken apart, the parts built, threads started, and stopped in order.
 
+mod explain;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +12,19 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 
-use crate::admin::{self, Control};
-use crate::admission::{Engine, Shared, SharedParts};
+use crate::admin::{self, Control, SettleFacts};
+use crate::admission::{
+    Engine, SettleAs, SettleFault, Settled, Settlement, Shared, SharedParts, Usage, UsageFault, UsageQuery,
+};
 use crate::config::{self, Config};
 use crate::front::{self, Address, Gate, GateParts, Listener, PlatformKeyKind, SignerPool, Socket, WorkerParts, bind};
 use crate::journal::{Recent, Record, Shelf};
 use crate::metrics::{self, Gauges, Metrics, Readings, Snapshot};
+use crate::quota::Table;
 use crate::time::{Clock, UnixMillis};
+use crate::types::DecisionId;
+
+pub use explain::explain_offline;
 
 /// A gate that runs.
 pub struct Running {
@@ -58,9 +66,9 @@ pub enum ServerError {
 /// [`ServerError`] where a part cannot be started; what was started has ended then.
 pub fn start(config: Config, source: Option<PathBuf>, clock: Arc<dyn Clock>) -> Result<Running, ServerError> {
     let Config { workers, deployment_key, listeners, control, upstream, bounds, .. } = config;
-    let Config { platform, signing_threads, signing_queue_max, nonces, orders, quota, policy, .. } = config;
+    let Config { platform, signing_threads, signing_queue_max, nonces, orders, holds, quota, policy, .. } = config;
     let caps = Caps { nonces: nonces.entries_max, orders: orders.entries_max, rows: quota.rows_max };
-    let admission = Arc::new(Shared::new(SharedParts { policy, deployment_key, nonces, orders, quota }));
+    let admission = Arc::new(Shared::new(SharedParts { policy, deployment_key, nonces, orders, holds, quota }));
     let signer = SignerPool::start(signing_threads, signing_queue_max, None).map_err(thread("signer"))?;
     let parts =
         GateParts { admission: Arc::clone(&admission), platform, signer, clock: Arc::clone(&clock), bounds, upstream };
@@ -181,9 +189,19 @@ impl Controller {
         self.metrics.snapshot()
     }
 
+    /// Returns what all engines share: the policy in force and the tables.
+    pub fn admission(&self) -> &Arc<Shared> {
+        self.gate.admission()
+    }
+
     /// Returns the sizes of the tables and the like.
     pub fn readings(&self) -> Readings {
         self.gauges.read()
+    }
+
+    /// Frees what is past, as the gate does by itself every second: a part of each table a call.
+    pub fn sweep(&self) {
+        self.gate.admission().sweep(self.clock.now());
     }
 }
 
@@ -214,6 +232,31 @@ impl Control for Controller {
         self.gate.admission().replace_policy(config.policy);
         tracing::info!(file = %source.display(), "merchants, routes, limits and platform keys reloaded");
         Ok(())
+    }
+
+    fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, UsageFault> {
+        self.gate.admission().usage(&query, self.clock.now())
+    }
+
+    fn export_pages(&self) -> usize {
+        self.gate.admission().export_pages()
+    }
+
+    fn export(&self, page: usize) -> Vec<u8> {
+        self.gate.admission().export(page)
+    }
+
+    fn settle(&self, decision: DecisionId, settle: SettleAs, facts: SettleFacts) -> Result<Settled, SettleFault> {
+        self.gate.admission().settle(decision, settle, &facts.into(), self.clock.now())
+    }
+
+    fn settlements(&self, max: usize) -> Vec<Settlement> {
+        self.gate.admission().settlements(max)
+    }
+
+    fn explain(&self, request: &[u8], trusted_hop: bool) -> Result<String, String> {
+        let (admission, platform) = (self.gate.admission(), self.gate.platform());
+        explain::explain(admission, &platform, request, trusted_hop, self.clock.now())
     }
 }
 
@@ -257,6 +300,10 @@ impl Gauges for Observed {
             rows: table.rows(),
             rows_max: self.caps.rows,
             rows_bytes: table.bytes(),
+            rows_sliced: table.sliced_rows(),
+            conservation_error: conservation_error(table),
+            holds: holds(admission),
+            settlements: settlements(admission),
             merchant_certificate_days_left_min: merchants.map(days_left).min_by(f64::total_cmp),
             platform_certificate_days_left_min: platform.map(days_left).min_by(f64::total_cmp),
             merchants: count(policy.merchants().count()),
@@ -267,6 +314,20 @@ impl Gauges for Observed {
             signing_queue: count(self.gate.signing_queue()),
         }
     }
+}
+
+fn conservation_error(table: &Table) -> Option<u64> {
+    let conservation = table.conservation();
+    (conservation.stripes_checked > 0).then_some(conservation.error)
+}
+
+fn holds(admission: &Shared) -> Vec<(&'static str, u64, u64)> {
+    let ages = ["under_1m", "under_1h", "under_1d", "older"];
+    ages.into_iter().zip(admission.orders().holds().by_age).map(|(age, held)| (age, held.orders, held.fen)).collect()
+}
+
+fn settlements(admission: &Shared) -> Vec<(&'static str, u64, u64)> {
+    admission.settlement_counts().map(|counted| (counted.event.as_str(), counted.orders, counted.fen)).collect()
 }
 
 fn count(size: usize) -> u64 {

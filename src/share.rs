@@ -4,27 +4,41 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Counts the entries that one merchant holds in one table.
 #[derive(Debug, Default)]
-pub struct Share(AtomicU32);
+pub struct Share {
+    used: AtomicU32,
+    /// Where a table that lists its shares has put this one; zero where none has.
+    place: AtomicU32,
+}
 
 impl Share {
     /// Takes one entry where the share is below `max`; `false` where it is used up.
     #[must_use]
     pub fn take(&self, max: u32) -> bool {
         // Relaxed: the counter publishes nothing but itself.
-        self.0
+        self.used
             .try_update(Ordering::Relaxed, Ordering::Relaxed, |used| (used < max).then(|| used.saturating_add(1)))
             .is_ok()
     }
 
     /// Gives one entry back.
     pub fn give(&self) {
-        let given = self.0.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_sub(1));
+        let given = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_sub(1));
         debug_assert!(given.is_ok(), "more entries given back than taken");
     }
 
     /// Returns how many entries are held.
     pub fn used(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Remembers where a table has listed the share. A hint, for the table to check: another may list it too.
+    pub(crate) fn remember(&self, place: u32) {
+        self.place.store(place.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Returns the place that was remembered last.
+    pub(crate) fn remembered(&self) -> Option<u32> {
+        self.place.load(Ordering::Relaxed).checked_sub(1)
     }
 }
 
@@ -39,5 +53,13 @@ mod tests {
         share.give();
         assert_eq!(share.used(), 1);
         assert!(share.take(2) && !share.take(0));
+    }
+
+    #[test]
+    fn a_share_remembers_where_it_is_listed() {
+        let share = Share::default();
+        assert_eq!(share.remembered(), None);
+        share.remember(0);
+        assert_eq!(share.remembered(), Some(0));
     }
 }

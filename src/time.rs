@@ -53,6 +53,17 @@ pub struct WindowIds {
     pub year: u16,
 }
 
+/// When the windows that an instant falls in end: the first second after each, since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowEnds {
+    /// First second of the next day.
+    pub day_s: i64,
+    /// First second of the next month.
+    pub month_s: i64,
+    /// First second of the next year.
+    pub year_s: i64,
+}
+
 /// Where days begin: at an hour of the local clock in a named zone. A month and a year begin with their first day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CalendarRule {
@@ -113,13 +124,24 @@ impl Calendar {
         Self { rule, ids: WindowIds { day: 0, month: 0, year: 0 }, from_s: 0, until_s: 0 }
     }
 
-    /// Returns the windows that `now` falls in. `None` outside 1970-01-01 to 2149-06-06, the days a cell can name.
+    /// Returns the windows that `now` falls in. `None` outside 1970-01-01 to 2149-06-05, the days a cell can name.
     pub fn windows(&mut self, now: UnixMillis) -> Option<WindowIds> {
         let second = now.seconds();
         if !(self.from_s <= second && second < self.until_s) {
             self.turn_to(second)?;
         }
         Some(self.ids)
+    }
+
+    /// Returns when the windows that `now` falls in end; `None` where [`Calendar::windows`] names none. COLD.
+    pub fn ends(&mut self, now: UnixMillis) -> Option<WindowEnds> {
+        let days = i32::from(self.windows(now)?.day);
+        let date = EPOCH.checked_add(days.days()).ok()?;
+        Some(WindowEnds {
+            day_s: self.until_s,
+            month_s: self.rule.begins_s(date.last_of_month().tomorrow().ok()?)?,
+            year_s: self.rule.begins_s(date.last_of_year().tomorrow().ok()?)?,
+        })
     }
 
     fn turn_to(&mut self, second: i64) -> Option<()> {
@@ -135,15 +157,22 @@ impl Calendar {
             }
             until_s = begins_s;
         };
-        let days = jiff::civil::date(1970, 1, 1).until(date).ok()?.get_days();
+        let days = EPOCH.until(date).ok()?.get_days();
+        let day = u16::try_from(days).ok().filter(|day| *day <= WINDOW_ID_MAX)?;
         let year = u16::try_from(date.year().checked_sub(1970)?).ok()?;
         let month = year.checked_mul(12)?.checked_add(u16::try_from(date.month()).ok()?)?.checked_sub(1)?;
-        self.ids = WindowIds { day: u16::try_from(days).ok()?, month, year };
+        self.ids = WindowIds { day, month, year };
         self.from_s = from_s;
         self.until_s = until_s;
         Some(())
     }
 }
+
+/// Day 0 of every calendar.
+const EPOCH: Date = jiff::civil::date(1970, 1, 1);
+
+/// The latest window that has an id: the word of all ones stands for something else in a cell.
+const WINDOW_ID_MAX: u16 = u16::MAX - 1;
 
 #[cfg(test)]
 mod tests {
@@ -174,6 +203,18 @@ mod tests {
     }
 
     #[test]
+    fn windows_end_where_the_next_begin() {
+        let mut calendar = shanghai();
+        let second = |text| at(text).seconds();
+        let found = calendar.ends(at("2028-02-28T16:00:00Z")).expect("in range");
+        assert_eq!(found.day_s, second("2028-02-29T16:00:00Z"));
+        assert_eq!(found.month_s, second("2028-02-29T16:00:00Z"));
+        assert_eq!(found.year_s, second("2028-12-31T16:00:00Z"));
+        let last = calendar.ends(at("2149-06-05T00:00:00Z")).expect("in range");
+        assert_eq!(last.day_s, second("2149-06-05T16:00:00Z"));
+    }
+
+    #[test]
     fn a_month_begins_on_its_first_local_day() {
         let mut calendar = shanghai();
         let before = calendar.windows(at("2026-11-30T15:59:59Z")).expect("in range");
@@ -196,6 +237,9 @@ mod tests {
         let mut calendar = shanghai();
         assert_eq!(calendar.windows(at("1969-12-31T00:00:00Z")), None);
         assert_eq!(calendar.windows(at("2150-01-01T00:00:00Z")), None);
+        assert_eq!(calendar.windows(at("2149-06-05T15:59:59.999Z")).map(|ids| ids.day), Some(65_534));
+        assert_eq!(calendar.windows(at("2149-06-05T16:00:00Z")), None, "a cell has another use for 65,535");
+        assert_eq!(calendar.ends(at("2149-06-05T16:00:00Z")), None);
         assert_eq!(calendar.windows(UnixMillis(i64::MAX)), None);
     }
 

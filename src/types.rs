@@ -322,6 +322,18 @@ vocabulary! {
 }
 
 vocabulary! {
+    /// How a payment from the balance was authenticated (PBOC 2015 no. 43, on payments from the balance).
+    Authentication {
+        /// A digital certificate or electronic signature among the factors.
+        Certificate = "certificate",
+        /// Two factors or more without one.
+        TwoFactors = "two_factors",
+        /// Fewer than two factors.
+        Fewer = "fewer",
+    }
+}
+
+vocabulary! {
     /// The kind of merchant.
     MerchantKind {
         /// 普通商户.

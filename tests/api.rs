@@ -14,14 +14,24 @@ mod batching;
 mod bounds;
 #[path = "api/check.rs"]
 mod check;
+#[path = "api/commands.rs"]
+mod commands;
+#[path = "api/contention.rs"]
+mod contention;
 #[path = "api/deadlines.rs"]
 mod deadlines;
+#[path = "api/explaining.rs"]
+mod explaining;
 #[path = "api/forwarding.rs"]
 mod forwarding;
+#[path = "api/holds.rs"]
+mod holds;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
 #[path = "api/memory.rs"]
 mod memory;
+#[path = "api/refunds.rs"]
+mod refunds;
 #[path = "api/settling.rs"]
 mod settling;
 #[path = "api/smuggling.rs"]
@@ -43,5 +53,7 @@ mod process;
 mod raw;
 #[path = "api/request.rs"]
 mod request;
+#[path = "api/till.rs"]
+mod till;
 #[path = "api/upstream.rs"]
 mod upstream;

@@ -15,14 +15,20 @@ mod gate;
 #[path = "engine/signer.rs"]
 mod signer;
 
+#[path = "engine/amounts.rs"]
+mod amounts;
 #[path = "engine/authentication.rs"]
 mod authentication;
 #[path = "engine/bounds.rs"]
 mod bounds;
 #[path = "engine/certificates.rs"]
 mod certificates;
+#[path = "engine/explaining.rs"]
+mod explaining;
 #[path = "engine/history.rs"]
 mod history;
+#[path = "engine/holds.rs"]
+mod holds;
 #[path = "engine/limits.rs"]
 mod limits;
 #[path = "engine/parameters.rs"]
@@ -31,6 +37,8 @@ mod parameters;
 mod permissions;
 #[path = "engine/recordings.rs"]
 mod recordings;
+#[path = "engine/refusals.rs"]
+mod refusals;
 #[path = "engine/replays.rs"]
 mod replays;
 #[path = "engine/settling.rs"]

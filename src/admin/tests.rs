@@ -1,76 +1,34 @@
 //! The endpoints, over real sockets.
 
+mod bodies;
+mod export;
+mod fake;
+mod settling;
+mod usage;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
-use crate::reason::Reason;
-use crate::time::UnixMillis;
-use crate::types::{DecisionId, Operation};
+use fake::Held;
+pub(crate) use fake::{Asked, Fake};
 
-#[derive(Default)]
-struct Fake {
-    ready: AtomicBool,
-    metrics_fail: AtomicBool,
-    asked_for: AtomicUsize,
-    reloads: AtomicUsize,
-    /// What holds up the next reload, if anything.
-    held: std::sync::Mutex<Option<Held>>,
-}
-
-/// A reload that says when it begins, and waits to be told how it ends.
-struct Held {
-    begun: mpsc::Sender<()>,
-    ends: mpsc::Receiver<Result<(), String>>,
-}
-
-impl Control for Fake {
-    fn metrics(&self) -> Result<String, fmt::Error> {
-        if self.metrics_fail.load(Ordering::SeqCst) { Err(fmt::Error) } else { Ok("# EOF\n".to_owned()) }
-    }
-
-    fn ready(&self) -> bool {
-        self.ready.load(Ordering::SeqCst)
-    }
-
-    fn recent(&self, max: usize) -> Vec<Record> {
-        self.asked_for.store(max, Ordering::SeqCst);
-        let admitted = Record {
-            at: UnixMillis(1_795_276_800_123),
-            decision: DecisionId(0xab),
-            merchant: "1900000001".parse().expect("merchant"),
-            operation: Operation::Pay,
-            amount_fen: 100,
-            refused: None,
-            duplicate: true,
-            shadowed: smallvec::smallvec!["customer-day".into()],
-        };
-        let refused = Record { refused: Some(Reason::LimitExceeded), duplicate: false, ..admitted.clone() };
-        vec![admitted, refused]
-    }
-
-    fn reload(&self) -> Result<(), String> {
-        self.reloads.fetch_add(1, Ordering::SeqCst);
-        let held = self.held.lock().expect("lock").take();
-        held.map_or(Ok(()), |held| {
-            held.begun.send(()).expect("a listener");
-            held.ends.recv().expect("an end")
-        })
-    }
-}
-
-struct Running {
-    address: SocketAddr,
-    control: Arc<Fake>,
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) control: Arc<Fake>,
     shutdown: watch::Sender<bool>,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl Running {
+    /// Starts a listener as the gate does.
+    pub(crate) fn usual() -> Self {
+        Self::start(Bounds::default())
+    }
+
     fn start(bounds: Bounds) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -95,6 +53,12 @@ impl Running {
         self.ask(&format!("GET {target} HTTP/1.1\r\nhost: gate\r\n\r\n"))
     }
 
+    /// Posts a body of known length.
+    fn post(&self, target: &str, body: &str) -> String {
+        let length = body.len();
+        self.ask(&format!("POST {target} HTTP/1.1\r\nhost: gate\r\ncontent-length: {length}\r\n\r\n{body}"))
+    }
+
     /// Makes the next reload tell that it begins, and wait for its end.
     fn hold_next_reload(&self) -> (mpsc::Receiver<()>, mpsc::Sender<Result<(), String>>) {
         let (begun, begins) = mpsc::channel();
@@ -103,7 +67,7 @@ impl Running {
         (begins, end)
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.shutdown.send(true).expect("the server listens");
         self.thread.join().expect("no panic").expect("served");
     }
@@ -217,7 +181,8 @@ fn a_second_reload_is_refused_and_probes_are_answered_while_one_is_under_way() {
 #[test]
 fn other_paths_methods_and_bodies_are_refused() {
     let gate = Running::start(Bounds::default());
-    for target in ["/", "/metrics/", "/v1/reload/x", "/v1", "*"] {
+    let ab = "/v1/decisions/000000000000000000000000000000ab";
+    for target in ["/", "/metrics/", "/v1/reload/x", "/v1", "*", "/v1/usage/", ab, &format!("{ab}/commit/x")] {
         assert!(["404", "400"].contains(&status(&gate.get(target))), "{target}");
     }
     for (method, target) in [
@@ -226,10 +191,17 @@ fn other_paths_methods_and_bodies_are_refused() {
         ("DELETE", "/v1/decisions"),
         ("HEAD", "/readyz"),
         ("GET", "/v1/reload"),
+        ("POST", "/v1/usage"),
+        ("POST", "/v1/usage/export"),
+        ("POST", "/v1/settlements"),
+        ("GET", "/v1/explain"),
+        ("GET", "/v1/decisions/000000000000000000000000000000ab/commit"),
+        ("DELETE", "/v1/decisions/x/release"),
     ] {
         let answer = gate.ask(&format!("{method} {target} HTTP/1.1\r\nhost: gate\r\n\r\n"));
         assert_eq!(status(&answer), "405", "{method} {target}");
-        let allowed = if target == "/v1/reload" { "allow: POST\r\n" } else { "allow: GET\r\n" };
+        let posted = ["/v1/reload", "/v1/explain", "/commit", "/release"].iter().any(|end| target.ends_with(end));
+        let allowed = if posted { "allow: POST\r\n" } else { "allow: GET\r\n" };
         assert!(answer.contains(allowed), "{method} {target}");
     }
     for framing in ["content-length: 1\r\n\r\nx", "transfer-encoding: chunked\r\n\r\n0\r\n\r\n"] {
@@ -237,6 +209,19 @@ fn other_paths_methods_and_bodies_are_refused() {
         assert_eq!(status(&answer), "413", "{framing}");
     }
     assert_eq!(gate.control.reloads.load(Ordering::SeqCst), 0);
+    gate.stop();
+}
+
+#[test]
+fn a_call_that_breaks_off_is_answered_and_the_listener_goes_on() {
+    let gate = Running::start(Bounds::default());
+    let broken = [
+        gate.get("/v1/usage?limit=broken"),
+        gate.post("/v1/explain", "broken"),
+        gate.post(&format!("/v1/decisions/{}/commit", DecisionId(3)), ""),
+    ];
+    assert!(broken.iter().all(|answer| status(answer) == "500"), "{broken:?}");
+    assert_eq!(status(&gate.get("/livez")), "200");
     gate.stop();
 }
 

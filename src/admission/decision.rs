@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::answer::News;
+use super::books::{Books, Stake};
+use super::settle::SettleFault;
 use crate::journal::Receipt;
-use crate::merchant::{Permitted, Settle};
-use crate::quota::{Charges, Table};
+use crate::merchant::{AnswerSpec, Permitted, Settle, SettledFacts};
 use crate::reason::Reason;
-use crate::replay::{Bound, Claimed, Namespace, OrderName, Orders};
+use crate::replay::{Bound, Claimed, Namespace, OrderName, OrderRef, PaidRule};
 use crate::signature::Verified;
+use crate::time::UnixMillis;
 use crate::types::{Channel, DecisionId, Fen, Interface, MerchantId, Operation, Window};
 
 pub use crate::replay::Outcome;
@@ -49,11 +52,16 @@ pub struct Admission {
     pub skew_ms: Option<i64>,
     /// Positions of the shadow limits, in the policy it was decided by, that would have refused it.
     pub shadowed: SmallVec<[u16; 4]>,
-    bound: Option<Bound<Charges>>,
+    bound: Option<Bound<Stake>>,
     _claimed: Claimed,
     _receipt: Receipt,
-    /// The order that a success takes back.
-    undoes: Option<Undoes>,
+    /// The order that a query, close or reversal is about.
+    about: Option<OrderRef>,
+    /// In which namespace an order that an answer names is looked up.
+    namespace: Namespace,
+    /// Where the answer says what became of an order.
+    answer: Option<Arc<AnswerSpec>>,
+    at: UnixMillis,
     books: Arc<Books>,
     sent: bool,
 }
@@ -63,7 +71,7 @@ pub(super) struct Proofs {
     pub verified: Verified,
     pub claimed: Claimed,
     pub permitted: Permitted,
-    pub bound: Bound<Charges>,
+    pub bound: Bound<Stake>,
     pub receipt: Receipt,
 }
 
@@ -76,27 +84,17 @@ pub(super) struct Terms {
     pub amount: Option<Fen>,
     pub duplicate: bool,
     pub skew_ms: Option<i64>,
-    pub undoes: Option<Undoes>,
+    pub about: Option<OrderRef>,
+    pub namespace: Namespace,
+    pub answer: Option<Arc<AnswerSpec>>,
     pub shadowed: SmallVec<[u16; 4]>,
-}
-
-/// The order that a close or a reversal is about: its number may be bound again before the answer comes.
-#[derive(Debug)]
-pub(super) struct Undoes {
-    pub number: String,
-    pub decision: DecisionId,
-}
-
-/// Where an admission gives back to.
-pub(super) struct Books {
-    pub table: Arc<Table>,
-    pub orders: Arc<Orders<Charges>>,
+    pub at: UnixMillis,
 }
 
 impl Admission {
     pub(super) fn new(proofs: Proofs, terms: Terms, books: Arc<Books>) -> Self {
         let Proofs { verified, claimed, permitted, bound, receipt } = proofs;
-        let Terms { id, operation, settle, amount, duplicate, skew_ms, undoes, shadowed } = terms;
+        let Terms { id, operation, settle, amount, duplicate, skew_ms, about, namespace, answer, shadowed, at } = terms;
         let merchant = verified.merchant();
         let Permitted { interfaces, channels, .. } = permitted;
         Self {
@@ -113,7 +111,10 @@ impl Admission {
             bound: Some(bound),
             _claimed: claimed,
             _receipt: receipt,
-            undoes,
+            about,
+            namespace,
+            answer,
+            at,
             books,
             sent: false,
         }
@@ -125,20 +126,72 @@ impl Admission {
     }
 
     /// Settles with the outcome. Nothing is counted twice, whatever the order in which duplicates settle.
+    ///
+    /// Where an order was only created, which is what success means on a route that settles later, it is held until it
+    /// is known whether it was paid.
     pub fn settle(mut self, outcome: Outcome) {
-        self.finish(outcome);
+        let created = self.settle == Settle::Later && outcome == Outcome::Done;
+        self.finish_plainly(if created { Outcome::Created } else { outcome });
     }
 
-    fn finish(&mut self, outcome: Outcome) {
+    /// Settles with the upstream's answer: its HTTP status, and its body where the route reads the state of an order there.
+    pub fn answered(mut self, status: u16, body: &[u8]) {
+        let news = News::read(self.operation, self.settle, self.answer.as_deref(), status, body);
+        self.finish(&news);
+    }
+
+    /// Finishes where nothing is known but what became of the request. Of a query that tells nothing of its order.
+    fn finish_plainly(&mut self, outcome: Outcome) {
+        let outcome = (self.operation != Operation::Query).then_some(outcome);
+        self.finish(&News { outcome, ..News::default() });
+    }
+
+    fn finish(&mut self, news: &News) {
         let Some(bound) = self.bound.take() else { return };
-        if let Some(charges) = bound.settle(outcome) {
-            self.books.table.give_back(&charges);
-        }
-        if let (Outcome::Done, Some(Undoes { number, decision })) = (outcome, &self.undoes) {
-            let name = OrderName { namespace: Namespace::Payment, merchant: &self.merchant, number };
-            if let Some(released) = self.books.orders.release(name, *decision) {
-                self.books.table.give_back(&released.charges);
+        match self.operation {
+            Operation::Pay | Operation::Refund => self.finish_order(bound, news),
+            Operation::Close | Operation::Reverse => {
+                if let (Some(Outcome::Done), Some(order)) = (news.outcome, self.about) {
+                    // It may have been taken back already, or be forgotten: then nothing is left to do.
+                    let _ = self.books.release(order, PaidRule::TakeBack, self.at);
+                }
             }
+            Operation::Query => self.finish_query(news),
+            Operation::Certificates | Operation::Echo => {}
+        }
+    }
+
+    fn finish_order(&self, bound: Bound<Stake>, news: &News) {
+        let outcome = news.outcome.unwrap_or(Outcome::Unknown);
+        if outcome != Outcome::Done {
+            return self.books.settle(bound, outcome, self.at);
+        }
+        // What the answer says beside frees limits, or gives room back: that is done where the order is committed.
+        self.books.settle(bound, Outcome::Created, self.at);
+        if let Some(order) = self.books.orders.find(self.id) {
+            self.commit(order, &news.facts);
+        }
+    }
+
+    /// Commits an order that the upstream says was done. That it was known before is no fault.
+    fn commit(&self, order: OrderRef, facts: &SettledFacts) {
+        let committed = self.books.commit(order, facts, self.at);
+        if committed == Err(SettleFault::Released) && self.namespace == Namespace::Payment {
+            self.books.contradicted(order.decision(), self.amount.map_or(0, Fen::get), self.at);
+        }
+    }
+
+    fn finish_query(&self, news: &News) {
+        let named = || {
+            let number = news.order.as_deref()?;
+            self.books.orders.named(OrderName { namespace: self.namespace, merchant: &self.merchant, number })
+        };
+        let Some(order) = self.about.or_else(named) else { return };
+        match news.outcome {
+            Some(Outcome::Done) => self.commit(order, &news.facts),
+            // Queries are repeated: that it was taken back before, or is forgotten, is no fault.
+            Some(Outcome::Refused) => drop(self.books.release(order, PaidRule::TakeBack, self.at)),
+            Some(Outcome::Created | Outcome::Unknown) | None => {}
         }
     }
 }
@@ -153,7 +206,8 @@ impl std::fmt::Debug for Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.finish(if self.sent { Outcome::Unknown } else { Outcome::Refused });
+        let outcome = if self.sent { Outcome::Unknown } else { Outcome::Refused };
+        self.finish_plainly(outcome);
     }
 }
 
@@ -190,5 +244,7 @@ pub enum Detail {
         limit: String,
         /// The window that is used up; `None` for a single transaction.
         window: Option<Window>,
+        /// When that window ends; `None` where waiting does not help.
+        ends: Option<UnixMillis>,
     },
 }

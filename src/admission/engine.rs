@@ -6,10 +6,11 @@ use arrayvec::ArrayVec;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::books::Books;
 use super::decision::{Admission, Decision, Detail, Proofs, Refusal, Terms};
 use super::identify::{Identified, anonymous, identify};
 use super::shared::Shared;
-use super::steps::{Stage, Trail};
+use super::steps::{Stage, Trail, namespace_of};
 use crate::journal::{Journal, Record};
 use crate::merchant::Policy;
 use crate::reason::Reason;
@@ -66,6 +67,7 @@ impl<'r> Batch<'r> {
 /// Decides.
 pub struct Engine {
     shared: Arc<Shared>,
+    books: Arc<Books>,
     journal: Box<dyn Journal>,
     verifier: Verifier,
     verdicts: Vec<Result<Verified, Invalid>>,
@@ -78,6 +80,7 @@ impl Engine {
     pub fn new(shared: Arc<Shared>, journal: Box<dyn Journal>, seed: [u8; 32]) -> Self {
         Self {
             calendars: Calendars::default(),
+            books: Arc::new(shared.books.of_another_worker()),
             shared,
             journal,
             verifier: Verifier::new(),
@@ -116,12 +119,13 @@ impl Engine {
         self.verifier.verify(&jobs, &mut verdicts);
         drop(jobs);
         let mut verified = verdicts.drain(..);
+        let books = Arc::clone(&self.books);
         for (request, identified) in requests.iter().zip(&identified) {
             let decision = match identified {
                 Err(refusal) => Err(refusal.clone()),
                 Ok(identified) => match verified.next() {
                     Some(Ok(verified)) => {
-                        let stage = Stage { shared, policy, request, identified, moment };
+                        let stage = Stage { shared, books: &books, policy, request, identified, moment };
                         self.conclude(&stage, verified)
                     }
                     Some(Err(Invalid)) | None => Err(anonymous(Reason::SignatureInvalid, Detail::None)),
@@ -135,18 +139,19 @@ impl Engine {
 
     /// Goes on with an authentic request: claim, permit, bind, reserve, record.
     fn conclude(&mut self, stage: &Stage<'_, '_>, verified: Verified) -> Result<Admission, Refusal> {
-        let id = DecisionId(u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64()));
+        let (high, low) = (self.random.next_u64(), self.random.next_u64());
         let mut trail = Trail::default();
-        let result = stage.run(id, &verified, &mut trail);
+        let result = stage.run(high, &verified, &mut trail);
         let refused = result.as_ref().err().map(|refusal| refusal.reason);
+        let id = trail.decision.unwrap_or(DecisionId(u128::from(high) << u64::BITS | u128::from(low)));
         let receipt = self.journal.append(Record {
             at: stage.moment.now,
-            decision: trail.same.unwrap_or(id),
+            decision: id,
             merchant: verified.merchant(),
             operation: stage.identified.route.operation,
             amount_fen: trail.amount.map_or(0, Fen::get),
             refused,
-            duplicate: trail.same.is_some(),
+            duplicate: trail.duplicate,
             shadowed: trail
                 .shadowed
                 .iter()
@@ -160,18 +165,21 @@ impl Engine {
         let (permitted, bound) = result?;
         let route = stage.identified.route;
         let terms = Terms {
-            id: trail.same.unwrap_or(id),
+            id,
             operation: route.operation,
             settle: route.settle,
             amount: trail.amount,
-            duplicate: trail.same.is_some(),
+            duplicate: trail.duplicate,
             skew_ms: stage.identified.fresh.map(|fresh| skew_ms(fresh, stage.moment.now)),
-            undoes: trail.undoes,
+            about: trail.about,
+            namespace: namespace_of(route.orders),
+            answer: route.answer.clone(),
             shadowed: trail.shadowed,
+            at: stage.moment.now,
         };
         let claimed = trail.claimed.unwrap_or_else(Claimed::not_needed);
         let proofs = Proofs { verified, claimed, permitted, bound, receipt };
-        Ok(Admission::new(proofs, terms, Arc::clone(&stage.shared.books)))
+        Ok(Admission::new(proofs, terms, Arc::clone(&self.books)))
     }
 }
 

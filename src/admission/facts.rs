@@ -17,6 +17,12 @@ pub(super) struct Stated<'r> {
     pub appid: Option<Cow<'r, str>>,
     pub openid: Option<Cow<'r, str>>,
     pub order: Option<Cow<'r, str>>,
+    /// When the order can no longer be paid, in seconds since the epoch, and the name of the parameter that says so.
+    pub expires_s: Option<(i64, &'r str)>,
+    /// The number of the payment that a refund is of.
+    pub original: Option<Cow<'r, str>>,
+    /// Whether a refund names a payment by the platform's own id.
+    pub original_by_id: bool,
 }
 
 /// A parameter at fault: the reason and the name of the parameter.
@@ -25,7 +31,7 @@ pub(super) type Fault = (Reason, String);
 impl<'r> Stated<'r> {
     /// Reads the facts that the route names, and holds the merchant in the request against the one that signed.
     pub fn read(
-        route: &Route,
+        route: &'r Route,
         parameter: Option<&'r str>,
         request: &Request<'r>,
         signer: &MerchantId,
@@ -58,7 +64,10 @@ impl<'r> Stated<'r> {
         if route.operation == Operation::Pay && route.pointers.appid.is_some() && appid.is_none() {
             return Err((Reason::ParameterMissing, name_of(route, route.pointers.appid)));
         }
-        Ok(Self { amount, appid, openid: member(route.pointers.payer)?, order })
+        let expires_s = member(route.pointers.expires)?.map(|text| instant_s(route, &text)).transpose()?;
+        let original = member(route.pointers.original)?;
+        let original_by_id = member(route.pointers.original_id)?.is_some();
+        Ok(Self { amount, appid, openid: member(route.pointers.payer)?, order, expires_s, original, original_by_id })
     }
 
     /// Adds what a trusted hop states in headers.
@@ -70,6 +79,7 @@ impl<'r> Stated<'r> {
             facts.instrument = stated(request.headers, "tollgate-instrument")?;
             facts.account_class = stated(request.headers, "tollgate-account-class")?;
             facts.code_grade = stated(request.headers, "tollgate-code-grade")?;
+            facts.authentication = stated(request.headers, "tollgate-authentication")?;
             facts.scenario = stated(request.headers, "tollgate-scenario")?;
             let contradiction = |channel: Channel| facts.instrument.is_some_and(|one| !channel.draws_on(one));
             if facts.channel.is_some_and(contradiction) {
@@ -163,6 +173,14 @@ fn is_plain_utf8(headers: &dyn Headers) -> bool {
 
 fn name_of(route: &Route, position: Option<usize>) -> String {
     position.and_then(|position| route.pointers.names.get(position)).cloned().unwrap_or_default()
+}
+
+/// Reads an RFC 3339 instant, in whole seconds since the epoch, and names its parameter.
+fn instant_s<'t>(route: &'t Route, text: &str) -> Result<(i64, &'t str), Fault> {
+    let position = route.pointers.expires;
+    let name = position.and_then(|position| route.pointers.names.get(position)).map_or("", String::as_str);
+    let instant: Result<jiff::Timestamp, _> = text.parse();
+    instant.map(|instant| (instant.as_second(), name)).map_err(|_| (Reason::ParameterInvalid, name.to_owned()))
 }
 
 /// Order numbers of all namespaces: 1 to 64 of `[0-9A-Za-z_|*@-]`.

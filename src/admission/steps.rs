@@ -3,22 +3,31 @@
 use arrayvec::ArrayVec;
 use smallvec::SmallVec;
 
-use super::decision::{Detail, Refusal, Undoes};
+use super::books::{Books, Stake};
+use super::decision::{Detail, Refusal};
 use super::engine::Moment;
 use super::facts::{self, Stated};
 use super::identify::Identified;
 use super::shared::Shared;
-use crate::merchant::{Applies, CertificateDemand, Facts, Payment, Permitted, Policy};
-use crate::quota::{Charges, Demand, Reserved, Shortfall};
+use crate::merchant::{
+    Applies, CertificateDemand, ExpiryRule, Facts, Limit, OrderKind, Payment, Permitted, Policy, Route, Settle,
+};
+use crate::quota::{Demand, Reserved, Shortfall};
 use crate::reason::Reason;
-use crate::replay::{self, BindRefused, Binding, Bound, Claimed, Namespace, OrderName, Stored};
+use crate::replay::{
+    self, BindRefused, Binding, Bound, Claimed, Namespace, OnExpiry, OrderName, OrderRef, Outcome, Stored, Terms,
+};
 use crate::request::{Request, Trust};
 use crate::signature::Verified;
-use crate::types::{AccountClass, Channel, CodeGrade, DecisionId, Fen, Instrument, LimitMode, Operation};
+use crate::time::{Calendar, UnixMillis};
+use crate::types::{
+    AccountClass, Authentication, Channel, CodeGrade, DecisionId, Fen, Instrument, LimitMode, Operation, Window,
+};
 
 /// What the steps after the verification look at.
 pub(super) struct Stage<'s, 'r> {
     pub shared: &'s Shared,
+    pub books: &'s Books,
     pub policy: &'s Policy,
     pub request: &'s Request<'r>,
     pub identified: &'s Identified<'s, 'r>,
@@ -32,19 +41,21 @@ pub(super) struct Trail {
     pub amount: Option<Fen>,
     /// Shadow limits that would have refused.
     pub shadowed: SmallVec<[u16; 4]>,
-    /// The decision found on the same order.
-    pub same: Option<DecisionId>,
-    /// The order that a success takes back.
-    pub undoes: Option<Undoes>,
+    /// The decision on the order: made now, or found.
+    pub decision: Option<DecisionId>,
+    /// Whether it was found.
+    pub duplicate: bool,
+    /// The order that a query, close or reversal is about.
+    pub about: Option<OrderRef>,
 }
 
 impl Stage<'_, '_> {
     pub fn run(
         &self,
-        id: DecisionId,
+        random: u64,
         verified: &Verified,
         trail: &mut Trail,
-    ) -> Result<(Permitted, Bound<Charges>), Refusal> {
+    ) -> Result<(Permitted, Bound<Stake>), Refusal> {
         let refuse = |reason| self.refuse(reason, Detail::None);
         let Identified { route, parameter, merchant, key, .. } = self.identified;
         key.in_force(self.moment.now).map_err(refuse)?;
@@ -58,18 +69,28 @@ impl Stage<'_, '_> {
         let facts = stated.facts(self.request).map_err(fault)?;
         trail.amount = stated.amount;
         let mut permitted = merchant.permit(route, &facts, self.request.trust, self.request.peer).map_err(refuse)?;
-        let orders = &self.shared.books.orders;
+        let orders = &self.books.orders;
+        let named = |namespace, number: Option<&str>| {
+            number.and_then(|number| orders.named(OrderName { namespace, merchant: &merchant.id, number }))
+        };
         let bound = match route.operation {
-            Operation::Pay => self.bind(id, Namespace::Payment, &mut permitted, &stated, &facts, repeated, trail)?,
-            Operation::Refund => self.bind(id, Namespace::Refund, &mut permitted, &stated, &facts, repeated, trail)?,
+            Operation::Pay => {
+                let order = Order { random, namespace: Namespace::Payment, stated: &stated, facts: &facts, repeated };
+                self.bind(&order, &mut permitted, trail)?
+            }
+            Operation::Refund => {
+                let order = Order { random, namespace: Namespace::Refund, stated: &stated, facts: &facts, repeated };
+                self.bind(&order, &mut permitted, trail)?
+            }
             Operation::Close | Operation::Reverse => {
-                trail.undoes = stated.order.as_deref().and_then(|number| {
-                    let name = OrderName { namespace: Namespace::Payment, merchant: &merchant.id, number };
-                    orders.decided(name).map(|decision| Undoes { number: number.to_owned(), decision })
-                });
+                trail.about = named(Namespace::Payment, stated.order.as_deref());
                 orders.unbound()
             }
-            Operation::Query | Operation::Certificates | Operation::Echo => orders.unbound(),
+            Operation::Query => {
+                trail.about = named(namespace_of(route.orders), stated.order.as_deref());
+                orders.unbound()
+            }
+            Operation::Certificates | Operation::Echo => orders.unbound(),
         };
         Ok((permitted, bound))
     }
@@ -78,7 +99,7 @@ impl Stage<'_, '_> {
         Refusal { reason, detail, authentic: Some(self.identified.merchant.id) }
     }
 
-    fn demand_certificate(&self) -> Result<(), Reason> {
+    pub fn demand_certificate(&self) -> Result<(), Reason> {
         let Identified { route, merchant, key, .. } = self.identified;
         let signed = key.is_certificate();
         let shown = || {
@@ -121,43 +142,54 @@ impl Stage<'_, '_> {
     }
 
     /// Binds the order number; takes the amount from every limit where the order is new.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is one proof or fact of the request, and the caller is the only one"
-    )]
     fn bind(
         &self,
-        id: DecisionId,
-        namespace: Namespace,
+        order: &Order<'_, '_>,
         permitted: &mut Permitted,
-        stated: &Stated<'_>,
-        facts: &Facts<'_>,
-        repeated: bool,
         trail: &mut Trail,
-    ) -> Result<Bound<Charges>, Refusal> {
+    ) -> Result<Bound<Stake>, Refusal> {
+        let Order { random, namespace, stated, facts, repeated } = *order;
         let merchant = self.identified.merchant;
         let number = stated.order.as_deref().unwrap_or_default();
         let name = OrderName { namespace, merchant: &merchant.id, number };
         let digest = self.order_digest(stated, facts);
-        let binding = self.shared.books.orders.bind(name, digest, &merchant.shares.orders, self.moment.now);
-        match binding {
+        match self.books.orders.bind(name, digest, &merchant.shares.orders, self.moment.now) {
             Ok(Binding::Same { decision, note, again }) => {
-                trail.same = Some(decision);
+                (trail.decision, trail.duplicate) = (Some(decision), true);
                 // Only the channels that were charged for then, and of them only those that are still open.
                 permitted.channels.retain(|channel| note & bit(*channel) != 0);
-                if permitted.channels.is_empty() {
-                    return Err(self.refuse(Reason::ChannelRestricted, Detail::None));
+                let hold = if permitted.channels.is_empty() {
+                    Err(self.refuse(Reason::ChannelRestricted, Detail::None))
+                } else {
+                    self.hold(stated)
+                };
+                match hold {
+                    Ok((expires_s, _)) => again.prolong(expires_s),
+                    Err(refusal) => {
+                        // Nothing is sent of this one: it must not keep what the others may give back.
+                        self.books.settle(again, Outcome::Refused, self.moment.now);
+                        return Err(refusal);
+                    }
                 }
                 Ok(again)
             }
             // What a trusted hop delivers again is never decided anew: its order was given back meanwhile.
             Ok(Binding::New(_)) if repeated => Err(self.refuse(Reason::NonceReplayed, Detail::None)),
             Ok(Binding::New(mut bound)) => {
+                let (expires_s, on_expiry) = self.hold(stated)?;
                 let charges = match (namespace, stated.amount) {
-                    (Namespace::Payment, Some(amount)) => self.reserve(permitted, facts, amount, trail)?.keep(),
-                    (Namespace::Payment, None) | (Namespace::Refund, _) => Charges::default(),
+                    (Namespace::Payment, Some(amount)) => {
+                        Stake::Payment(self.reserve(permitted, facts, amount, trail)?.keep())
+                    }
+                    (Namespace::Payment, None) => Stake::default(),
+                    (Namespace::Refund, amount) => {
+                        Stake::Refund { original: self.original(stated), fen: amount.map_or(0, Fen::get) }
+                    }
                 };
-                bound.decide(id, charges, permitted.channels.iter().fold(0, |note, channel| note | bit(*channel)));
+                let note = permitted.channels.iter().fold(0, |note, channel| note | bit(*channel));
+                let amount_fen = stated.amount.map_or(0, Fen::get);
+                let terms = Terms { charges, note, amount_fen, expires_s, on_expiry };
+                trail.decision = Some(bound.decide(random, terms));
                 Ok(bound)
             }
             Err(refused) => Err(self.refuse(
@@ -172,8 +204,41 @@ impl Stage<'_, '_> {
         }
     }
 
+    /// Returns until when the order is held, in seconds since the epoch, and what happens then.
+    ///
+    /// A hold lives for at least as long as its order can be paid. Where the answer was to be the outcome and none came,
+    /// the money may have moved: such a hold is kept.
+    pub fn hold(&self, stated: &Stated<'_>) -> Result<(i64, OnExpiry), Refusal> {
+        let rules = self.shared.holds;
+        let now_s = self.moment.now.seconds();
+        let latest_s = now_s.saturating_add(HOLD_S_MAX);
+        let expires_s = match stated.expires_s {
+            Some((expires_s, _)) if expires_s <= latest_s => expires_s.max(now_s).saturating_add(HOLD_GRACE_S),
+            Some((_, name)) => {
+                let detail = Detail::Parameter { name: name.to_owned() };
+                return Err(self.refuse(Reason::ParameterInvalid, detail));
+            }
+            None => now_s.saturating_add(rules.hold_s.into()),
+        };
+        let Route { operation, settle, .. } = self.identified.route;
+        let on_expiry = match (operation, settle, rules.on_expiry) {
+            // It took nothing, and gives room back whenever it is heard to have succeeded.
+            (Operation::Refund, ..) | (_, Settle::Later, ExpiryRule::Release) => OnExpiry::Release,
+            (_, Settle::Later, ExpiryRule::Keep) | (_, Settle::OnAnswer | Settle::None, _) => OnExpiry::Keep,
+        };
+        Ok((expires_s, on_expiry))
+    }
+
+    /// Finds the payment that a refund is of; `None` where it names one by the platform's own id as well, which may be
+    /// another.
+    fn original(&self, stated: &Stated<'_>) -> Option<OrderRef> {
+        let number = stated.original.as_deref().filter(|_| !stated.original_by_id)?;
+        let merchant = &self.identified.merchant.id;
+        self.books.orders.named(OrderName { namespace: Namespace::Payment, merchant, number })
+    }
+
     /// Digests what makes two requests the same order: not the raw body, which a retry may spell differently.
-    fn order_digest(&self, stated: &Stated<'_>, facts: &Facts<'_>) -> u128 {
+    pub fn order_digest(&self, stated: &Stated<'_>, facts: &Facts<'_>) -> u128 {
         let text = |value: Option<&'static str>| value.unwrap_or("").as_bytes();
         let amount = stated.amount.map_or(0, Fen::get).to_be_bytes();
         self.shared.digests.digest(&[
@@ -187,6 +252,8 @@ impl Stage<'_, '_> {
             text(facts.instrument.map(Instrument::as_str)),
             text(facts.account_class.map(AccountClass::as_str)),
             text(facts.code_grade.map(CodeGrade::as_str)),
+            text(facts.authentication.map(Authentication::as_str)),
+            stated.original.as_deref().unwrap_or("").as_bytes(),
         ])
     }
 
@@ -196,7 +263,7 @@ impl Stage<'_, '_> {
         facts: &Facts<'_>,
         amount: Fen,
         trail: &mut Trail,
-    ) -> Result<Reserved, Refusal> {
+    ) -> Result<Reserved<'_>, Refusal> {
         let merchant = self.identified.merchant;
         let payment = Payment { merchant, permitted, facts, amount, windows: self.moment.windows };
         let mut demands: ArrayVec<Demand, DEMANDS_MAX> = ArrayVec::new();
@@ -220,26 +287,64 @@ impl Stage<'_, '_> {
             match limit.mode {
                 LimitMode::Shadow => trail.shadowed.push(index),
                 LimitMode::Enforce => {
-                    return Err(self.refuse(reason, self.limit_detail(index, None)));
+                    return Err(self.refuse(reason, self.limit_detail(limit, None, false)));
                 }
             }
         }
-        let table = &self.shared.books.table;
-        let reserved = table.reserve(&demands, amount, &merchant.shares.rows).map_err(|shortfall| match shortfall {
-            Shortfall::Exceeded { demand, cell } => {
-                let index = charged.get(demand).copied().unwrap_or(u16::MAX);
-                self.refuse(Reason::LimitExceeded, self.limit_detail(index, Some(cell)))
-            }
-            Shortfall::TableFull | Shortfall::TooManyCells => self.refuse(Reason::QuotaTableFull, Detail::None),
-            Shortfall::ShareFull => self.refuse(Reason::QuotaShareFull, Detail::None),
-        })?;
+        let Books { table, lane, .. } = self.books;
+        let reserved =
+            table.reserve(*lane, &demands, amount, &merchant.shares.rows).map_err(|shortfall| match shortfall {
+                Shortfall::Exceeded { demand, window } => {
+                    let limit = charged.get(demand).and_then(|index| self.policy.limit(*index));
+                    let fits = demands.get(demand).is_some_and(|demand| {
+                        let cell = demand.cells.get(window as usize).copied().flatten();
+                        cell.is_some_and(|cell| demand.unit.taken(amount).get() <= cell.ceiling)
+                    });
+                    let detail = limit.map_or(Detail::None, |limit| self.limit_detail(limit, Some(window), fits));
+                    self.refuse(Reason::LimitExceeded, detail)
+                }
+                Shortfall::TableFull | Shortfall::TooManyCells => self.refuse(Reason::QuotaTableFull, Detail::None),
+                Shortfall::ShareFull => self.refuse(Reason::QuotaShareFull, Detail::None),
+            })?;
         trail.shadowed.extend(reserved.lacking().iter().filter_map(|position| charged.get(*position)).copied());
         Ok(reserved)
     }
 
-    fn limit_detail(&self, index: u16, cell: Option<usize>) -> Detail {
-        let Some(limit) = self.policy.limit(index) else { return Detail::None };
-        Detail::Limit { limit: limit.id.to_string(), window: cell.and_then(|cell| limit.window(cell)) }
+    /// Names the limit at fault. Where the amount would fit a window that nothing is used of, waiting helps, and the end of
+    /// the window is named.
+    fn limit_detail(&self, limit: &Limit, window: Option<Window>, fits: bool) -> Detail {
+        let ends_s = window.filter(|_| fits).and_then(|window| {
+            let rule = self.policy.calendars().get(limit.calendar())?;
+            let ends = Calendar::new(rule.clone()).ends(self.moment.now)?;
+            match window {
+                Window::Day => Some(ends.day_s),
+                Window::Month => Some(ends.month_s),
+                Window::Year => Some(ends.year_s),
+                Window::Lifetime => None,
+            }
+        });
+        let ends = ends_s.map(UnixMillis::from_seconds);
+        Detail::Limit { limit: limit.id.to_string(), window, ends }
+    }
+}
+
+/// An order about to be bound.
+#[derive(Clone, Copy)]
+struct Order<'o, 'r> {
+    /// For the decision's id.
+    random: u64,
+    namespace: Namespace,
+    stated: &'o Stated<'r>,
+    facts: &'o Facts<'o>,
+    /// Whether a trusted hop delivers again what was admitted before.
+    repeated: bool,
+}
+
+/// Returns the namespace of a route's order numbers.
+pub(super) const fn namespace_of(orders: OrderKind) -> Namespace {
+    match orders {
+        OrderKind::Payment => Namespace::Payment,
+        OrderKind::Refund => Namespace::Refund,
     }
 }
 
@@ -252,4 +357,10 @@ const fn bit(channel: Channel) -> u8 {
 }
 
 /// Most limits charged by one decision.
-const DEMANDS_MAX: usize = crate::quota::CHARGES_MAX / crate::quota::CELLS_PER_ROW_MAX;
+const DEMANDS_MAX: usize = crate::quota::CHARGES_MAX;
+
+/// Longest time until an order expires, in seconds: 30 days. The platform takes less.
+const HOLD_S_MAX: i64 = 30 * 86_400;
+
+/// How long a hold outlives its order, in seconds: what is paid at the last moment is reported a little later.
+const HOLD_GRACE_S: i64 = 300;

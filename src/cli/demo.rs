@@ -10,13 +10,16 @@ mod admitted;
 mod after_admission;
 mod authentic;
 mod before_anybody_is_known;
+mod books;
 mod cases;
 mod client;
 mod configuration;
 mod full_tables;
+mod holds;
 mod in_flight;
 mod limits;
 mod other_times;
+mod presets;
 mod report;
 mod request;
 mod script;
@@ -32,7 +35,8 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::reason::Reason;
 
-use report::Report;
+use books::UsageShown;
+use report::{Report, Seen};
 use world::World;
 
 /// What the demo is asked for.
@@ -74,18 +78,37 @@ fn exit_code(ok: bool) -> ExitCode {
 fn show(seconds: u64) -> Result<Report, DemoError> {
     let world = World::build()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (refusals, admissions, limits) = runtime.block_on(async {
+    let shown = runtime.block_on(async {
         let mut refusals = Vec::with_capacity(Reason::COUNT);
         for reason in Reason::ALL {
             refusals.push(cases::run(&world, *reason).await);
         }
-        (refusals, shows::admissions(&world).await, shows::limits(&world).await)
+        let (admissions, limits) = (shows::admissions(&world).await, shows::limits(&world).await);
+        Ok::<_, DemoError>((refusals, admissions, limits, presets::run(&world).await?, holds::run(&world).await?))
     });
     // Its connections must be gone before the gate drains.
     drop(runtime);
+    let (refusals, admissions, limits, presets, holds) = shown?;
+    let merchants = [world.accounts.store.mchid, world.accounts.tea_house.mchid];
+    let before = books::receipts(&world.main, &merchants)?;
     let traffic = traffic::run(&world, seconds)?;
+    let after = books::receipts(&world.main, &merchants)?;
+    let counts = books::compare(&traffic.receipts, &before, &after);
+    let books = vec![presets.books, holds.books, world.main.books("traffic")];
     world.stop()?;
-    Ok(Report::new(refusals, admissions, limits, traffic))
+    let usage = UsageShown(presets.usage.0.into_iter().chain(holds.usage.0).collect());
+    let seen = Seen {
+        refusals,
+        admissions,
+        limits,
+        presets: presets.reached,
+        holds: holds.shown,
+        traffic,
+        usage,
+        books,
+        counts,
+    };
+    Ok(Report::new(seen))
 }
 
 /// Why the demo could not go on, or a case has no answer to compare.

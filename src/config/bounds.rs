@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::front::Bounds;
+use crate::merchant::HoldRules;
 use crate::{quota, replay};
 
 use super::fault::{At, Fault, Problem, ROOT};
@@ -91,12 +92,17 @@ pub(super) fn orders(shape: &shape::Orders) -> Result<replay::OrderBounds, Fault
     let at = ROOT.key("orders");
     let per_merchant = at.key("orders_per_merchant_max");
     at_most(&per_merchant, shape.orders_per_merchant_max, "orders_max", shape.orders_max)?;
-    let keep_hours: u32 = within(&at.key("keep_hours"), shape.keep_hours, 1..=24 * 90)?;
     Ok(replay::OrderBounds {
         entries_max: within(&at.key("orders_max"), shape.orders_max, 1..=ENTRIES_MAX)?,
         entries_per_merchant_max: within(&per_merchant, shape.orders_per_merchant_max, 1..=ENTRIES_MAX)?,
-        keep_s: keep_hours * 3600,
+        keep_s: within(&at.key("keep_s"), shape.keep_s, 60..=90 * DAY_S)?,
     })
+}
+
+/// Checks what the section `orders` says of holds.
+pub(super) fn holds(shape: &shape::Orders) -> Result<HoldRules, Fault> {
+    let hold_s = within(&ROOT.key("orders").key("hold_s"), shape.hold_s, 60..=30 * DAY_S)?;
+    Ok(HoldRules { hold_s, on_expiry: shape.on_expiry })
 }
 
 /// Checks the section `rows`.
@@ -112,6 +118,8 @@ pub(super) fn rows(shape: &shape::Rows) -> Result<quota::Bounds, Fault> {
 
 /// Most entries of one table.
 const ENTRIES_MAX: u64 = 1 << 30;
+
+const DAY_S: u64 = 86_400;
 
 pub(super) const KIB: u64 = 1024;
 pub(super) const MIB: u64 = 1024 * KIB;

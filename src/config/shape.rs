@@ -9,11 +9,11 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::front::Bounds;
-use crate::merchant::{CertificateDemand, SubjectPart, UnknownSubject};
+use crate::merchant::{CertificateDemand, ExpiryRule, HoldRules, Refunds, SubjectPart, UnknownSubject};
 use crate::time::UnixMillis;
 use crate::types::{
-    AccountClass, Channel, CodeGrade, Instrument, Interface, KeyId, LimitMode, MerchantId, MerchantKind, Risk,
-    Scenario, Unit,
+    AccountClass, Authentication, Channel, CodeGrade, Instrument, Interface, KeyId, LimitMode, MerchantId,
+    MerchantKind, Risk, Scenario, Unit,
 };
 
 /// The whole file.
@@ -232,12 +232,16 @@ impl Default for Replay {
 pub(super) struct Orders {
     pub orders_max: u64,
     pub orders_per_merchant_max: u64,
-    pub keep_hours: u64,
+    pub hold_s: u64,
+    pub keep_s: u64,
+    pub on_expiry: ExpiryRule,
 }
 
 impl Default for Orders {
     fn default() -> Self {
-        Self { orders_max: 2_000_000, orders_per_merchant_max: 500_000, keep_hours: 48 }
+        let HoldRules { hold_s, on_expiry } = HoldRules::default();
+        let hold_s = hold_s.into();
+        Self { orders_max: 2_000_000, orders_per_merchant_max: 500_000, hold_s, keep_s: 86_400, on_expiry }
     }
 }
 
@@ -358,6 +362,8 @@ pub(super) struct Limit {
     #[serde(default = "enforce")]
     pub mode: LimitMode,
     #[serde(default)]
+    pub refund: Refunds,
+    #[serde(default)]
     pub risk_factor_permille: Table<RiskFactors>,
     #[serde(default, rename = "override")]
     pub overrides: Vec<Table<Override>>,
@@ -412,6 +418,7 @@ pub(super) struct When {
     pub instrument: Vec<Instrument>,
     pub account_class: Vec<AccountClass>,
     pub code_grade: Vec<CodeGrade>,
+    pub authentication: Vec<Authentication>,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ use super::issue::Issuer;
 use super::*;
 use crate::certificate::{self, Authority};
 use crate::front::Mode;
+use crate::merchant::ExpiryRule;
 use crate::request::Trust;
 use crate::types::MerchantId;
 
@@ -92,10 +93,11 @@ fn the_template_shows_the_defaults() {
     assert!(shown.lines().filter(|line| line.contains("_max = ")).count() > 15, "defaults are shown");
     let shown = load_text(&dir, &shown).expect("loads");
     let numbers = |config: &Config| {
-        let Config { workers, upstream, bounds, signing_threads, signing_queue_max, nonces, orders, quota, .. } =
-            config;
+        let Config {
+            workers, upstream, bounds, signing_threads, signing_queue_max, nonces, orders, holds, quota, ..
+        } = config;
         format!(
-            "{workers} {upstream:?} {bounds:?} {signing_threads} {signing_queue_max} {nonces:?} {orders:?} {quota:?} {:?}",
+            "{workers} {upstream:?} {bounds:?} {signing_threads} {signing_queue_max} {nonces:?} {orders:?} {holds:?} {quota:?} {:?}",
             config.policy.calendars()
         )
     };
@@ -111,14 +113,30 @@ fn every_preset_loads_and_its_limits_bear_its_name() {
         (0..).map_while(|index| config.policy.limit(index)).map(|limit| limit.id.to_string()).collect()
     };
     assert_eq!(ids("").len(), 2);
-    for (preset, limits) in [("t10_micro_merchants", 1), ("t8_categories", 12), ("pboc_43", 3), ("bar_code_grades", 3)]
+    for (preset, limits) in [("t10_micro_merchants", 1), ("t8_categories", 12), ("pboc_43", 5), ("bar_code_grades", 3)]
     {
         let ids = ids(&format!("\"{preset}\""));
         assert_eq!(ids.len(), 2 + limits, "{preset}");
         assert!(ids[2..].iter().all(|id| id.starts_with(&format!("{preset}."))), "{ids:?}");
     }
     let all = "\"t10_micro_merchants\", \"t8_categories\", \"pboc_43\", \"bar_code_grades\"";
-    assert_eq!(ids(all).len(), 2 + 19, "all together are few enough for one merchant");
+    assert_eq!(ids(all).len(), 2 + 21, "all together are few enough for one merchant");
+}
+
+#[test]
+fn holds_and_refunds_are_as_the_file_says() {
+    let dir = sample();
+    let text = text_of(&dir)
+        .replace("#presets = []", "presets = [\"t10_micro_merchants\"]")
+        .replace("#hold_s = 604800", "hold_s = 60")
+        .replace("#on_expiry = \"release\"", "on_expiry = \"keep\"")
+        .replace("#keep_s = 86400", "keep_s = 61");
+    let config = load_text(&dir, &text).expect("loads");
+    let rules = (config.holds.hold_s, config.holds.on_expiry, config.orders.keep_s);
+    assert_eq!(rules, (60, ExpiryRule::Keep, 61));
+    let returns = |id| config.policy.limit_by_id(id).map(|limit| limit.coverage().returns());
+    let ids = ["customer-category", "micro-credit-card", "t10_micro_merchants.credit_card"];
+    assert_eq!(ids.map(returns), [Some(true), Some(false), Some(false)]);
 }
 
 /// A line `#key = value` shows a default; `# text` is a remark.
@@ -295,7 +313,11 @@ const MISTAKES: &[Mistake] = &[
     mistake("#head_timeout_ms = 5000", "head_timeout_s = 5", "head_timeout_s", "bounds.head_timeout_s", &["unknown key; write `head_timeout_ms`"]),
     mistake("#tolerance_s = 300", "tolerance_s = 301", "301", "replay.tolerance_s", &["301 is out of range; write 1 to 300"]),
     mistake("#nonces_max = 4000000", "nonces_max = 10", "[replay]", "replay.nonces_per_merchant_max", &["1000000 is above `nonces_max`; write at most 10"]),
-    mistake("#keep_hours = 48", "keep_hours = 0", "keep_hours = 0", "orders.keep_hours", &["0 is out of range; write 1 to 2160"]),
+    mistake("#keep_s = 86400", "keep_s = 59", "keep_s = 59", "orders.keep_s", &["59 is out of range; write 60 to 7776000"]),
+    mistake("#keep_s = 86400", "keep_hours = 48", "keep_hours = 48", "orders.keep_hours", &["unknown key; write `keep_s`"]),
+    mistake("#hold_s = 604800", "hold_s = 59", "hold_s = 59", "orders.hold_s", &["59 is out of range; write 60 to 2592000"]),
+    mistake("#hold_s = 604800", "hold_s = 2592001", "hold_s = 2592001", "orders.hold_s", &["write 60 to 2592000"]),
+    mistake("#on_expiry = \"release\"", "on_expiry = \"commit\"", "on_expiry = \"commit\"", "orders.on_expiry", &["unknown value `commit`; write `release` or `keep`"]),
     mistake("#rows_per_merchant_max = 1000000", "rows_per_merchant_max = 5000000", "5000000", "rows.rows_per_merchant_max", &["above `rows_max`"]),
     // The platform's keys.
     mistake("\"platform/private_key.pem\"", "\"authority/private_key.pem\"", "authority/private_key.pem", "platform.key[0].private_key_file", &["does not belong to the certificate; write the file"]),
@@ -345,6 +367,8 @@ const MISTAKES: &[Mistake] = &[
     mistake("# [[limit.override]]\n# customer = \"c-20018\"\n# day_fen = 2000000", "[[limit.override]]\nmerchant = \"1900000001\"\nday_fen = 2000000", "merchant = \"1900000001\"", "limit[0].override[0].merchant", &["add \"merchant\" to its `per`"]),
     mistake("# [[limit.override]]\n# customer = \"c-20018\"\n# day_fen = 2000000", "[[limit.override]]\ncustomer = \"c\"\nday_fen = 5000001", "[[limit.override]]\n", "limit[0].override[0].month_fen", &["month_fen is below day_fen"]),
     mistake("# [[limit.override]]\n# customer = \"c-20018\"\n# day_fen = 2000000", "[[limit.override]]\ncustomer = \"c\"\nday_count = 1", "day_count = 1", "limit[0].override[0].day_count", &["remove the key, or write unit = \"count\""]),
+    mistake("#refund = \"return\"", "refund = \"gross\"", "refund = \"gross\"", "limit[0].refund", &["unknown value `gross`; write `return` or `keep`"]),
+    mistake("when = { merchant_kind = [\"micro\"], ", "when = { authentication = [\"none\"], ", "when = { auth", "limit[1].when.authentication[0]", &["unknown value `none`; write one of `certificate`, `two_factors`, `fewer`"]),
     mistake("#mode = \"enforce\"", "mode = \"off\"", "mode = \"off\"", "limit[0].mode", &["write `enforce` or `shadow`"]),
     mistake("#presets = []", "presets = [\"t9\"]", "\"t9\"", "gate.presets[0]", &["write one of `t10_micro_merchants`"]),
     mistake("#presets = []", "presets = [\"pboc_43\", \"pboc_43\"]", "\"pboc_43\"", "gate.presets[1]", &["taken already, by gate.presets[0]"]),

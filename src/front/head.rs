@@ -1,6 +1,8 @@
 //! Heads: which are refused as ambiguous, and which fields go on to the other side.
 
-use http::header::{self, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    self, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 
 use crate::reason::Reason;
@@ -32,18 +34,22 @@ pub(super) fn check(head: &Parts) -> Result<(), Reason> {
 
 /// Copies the end-to-end fields of a request that go to the upstream, in order, byte for byte.
 ///
-/// `facts` says whether the peer may state facts in `Tollgate-*` headers; nobody may state a decision.
+/// `facts` says whether the peer may state facts in `Tollgate-*` headers; nobody may state a decision. Answers are asked
+/// for uncompressed, whatever the caller takes: they are read here, and signed as clients verify them, decoded.
 pub(super) fn forwarded(headers: &HeaderMap, facts: bool) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(headers.len() + 4);
+    let mut kept = HeaderMap::with_capacity(headers.len() + 5);
     let named = connection_options(headers);
     for (name, value) in headers {
         let dropped = is_hop_by_hop(name)
+            || name == ACCEPT_ENCODING
             || (named.iter().any(|option| option == name.as_str()) && !is_protected(name))
             || (is_ours(name) && !(facts && FACTS.contains(&name.as_str())));
         if !dropped {
             kept.append(name, value.clone());
         }
     }
+    // Without the field, any coding would do (RFC 9110, section 12.5.3).
+    kept.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     kept
 }
 
@@ -102,12 +108,13 @@ fn connection_options(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// Facts that a trusted hop may state; they go on to the upstream.
-const FACTS: [&str; 6] = [
+const FACTS: [&str; 7] = [
     "tollgate-customer",
     "tollgate-channel",
     "tollgate-instrument",
     "tollgate-account-class",
     "tollgate-code-grade",
+    "tollgate-authentication",
     "tollgate-scenario",
 ];
 
@@ -153,12 +160,17 @@ mod tests {
             ("tollgate-customer", "c"),
             ("upgrade", "h2c"),
             ("te", "trailers"),
+            ("accept-encoding", "gzip"),
+            ("accept-encoding", "br, *;q=0.5"),
         ];
         let received = head("/a", &fields).headers;
         let names = |kept: &HeaderMap| {
             kept.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect::<Vec<_>>()
         };
-        assert_eq!(names(&forwarded(&received, false)), ["authorization=signed", "x-many=1", "x-many=2"]);
+        assert_eq!(
+            names(&forwarded(&received, false)),
+            ["authorization=signed", "x-many=1", "x-many=2", "accept-encoding=identity"]
+        );
         assert!(names(&forwarded(&received, true)).contains(&"tollgate-customer=c".to_owned()));
         assert!(!names(&forwarded(&received, true)).iter().any(|field| field.contains("forged")));
     }

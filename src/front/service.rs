@@ -124,7 +124,7 @@ async fn admitted(
     let merchant = admission.merchant;
     if peer.mode == Mode::Check {
         let verdict = verdict(&admission);
-        // What the caller makes of the leave is not seen here: what was taken stays taken, and a close gives nothing back.
+        // What the caller makes of the leave is not seen here: it is held until a settle call tells, or the hold ends.
         admission.settle(Outcome::Unknown);
         return station.answers.plain(verdict);
     }
@@ -187,12 +187,11 @@ async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission)
             let result = upstream.forward(message).await;
             station.metrics.stage(Stage::Upstream, began.elapsed());
             drop(ask);
-            let outcome = match &result {
-                Ok(answered) => outcome(admission.operation, answered.status),
-                Err(failed) if failed.sent => Outcome::Unknown,
-                Err(_) => Outcome::Refused,
-            };
-            admission.settle(outcome);
+            match &result {
+                Ok(answered) => admission.answered(answered.status.as_u16(), &answered.body),
+                Err(failed) if failed.sent => admission.settle(Outcome::Unknown),
+                Err(_) => admission.settle(Outcome::Refused),
+            }
             result.map_err(|failed| failed.reason)
         })
     };
@@ -204,27 +203,6 @@ async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission)
         SIGNATURE_HEADERS.iter().for_each(|name| drop(headers.remove(*name)));
     }
     Ok(Local { status, headers, body, signed })
-}
-
-/// Reads from an answer whether the upstream did what it was asked for. In doubt nobody can tell.
-fn outcome(operation: Operation, status: StatusCode) -> Outcome {
-    let undoes = matches!(operation, Operation::Close | Operation::Reverse);
-    match status {
-        StatusCode::OK | StatusCode::NO_CONTENT => Outcome::Done,
-        // 202 is a promise: what it takes it takes already, what it gives it does not give yet.
-        status if status.is_success() && !undoes => Outcome::Done,
-        // Others of the 4xx come after the deed in some frameworks: 406 and 412 are chosen by headers that nobody signs.
-        StatusCode::BAD_REQUEST
-        | StatusCode::UNAUTHORIZED
-        | StatusCode::FORBIDDEN
-        | StatusCode::NOT_FOUND
-        | StatusCode::METHOD_NOT_ALLOWED
-        | StatusCode::PAYLOAD_TOO_LARGE
-        | StatusCode::UNSUPPORTED_MEDIA_TYPE
-        | StatusCode::UNPROCESSABLE_ENTITY
-        | StatusCode::TOO_MANY_REQUESTS => Outcome::Refused,
-        _ => Outcome::Unknown,
-    }
 }
 
 fn message(ask: &Ask, admission: &Admission) -> Result<Forward, Reason> {
@@ -254,7 +232,11 @@ async fn refused(
     language: Language,
 ) -> Response<Full<Bytes>> {
     station.metrics.refused(refusal.reason);
-    let answer = respond::refusal(refusal.reason, &detail(refusal, ask), language);
+    let mut answer = respond::refusal(refusal.reason, &detail(refusal, ask), language);
+    if let Detail::Limit { ends: Some(ends), .. } = refusal.detail {
+        let wait_ms = ends.0.saturating_sub(station.gate.clock().now().0);
+        answer.retry_after_s = u32::try_from(wait_ms.div_euclid(1000).saturating_add(1)).ok();
+    }
     match refusal.authentic {
         Some(merchant) if answer.sign && peer.mode == Mode::Proxy && !station.gate.signer().is_busy() => {
             let local = station.answers.local(answer);
@@ -278,7 +260,7 @@ fn plain_detail(refusal: &Refusal) -> respond::Detail<'_> {
         Detail::None => respond::Detail::None,
         Detail::Parameter { name } => respond::Detail::Field { pointer: name, issue: refusal.reason.as_str() },
         Detail::Skew { skew_ms } => respond::Detail::Skew { skew_ms: *skew_ms },
-        Detail::Limit { limit, window } => respond::Detail::Limit { limit, window: *window, resets_at: None },
+        Detail::Limit { limit, window, ends } => respond::Detail::Limit { limit, window: *window, resets_at: *ends },
     }
 }
 

@@ -1,14 +1,13 @@
 //! A limit: which payments it applies to, what it counts per, and how much it allows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use super::ceilings::{Overrides, check_ceilings};
+use super::coverage::Coverage;
 use super::policy::{Facts, Merchant, Permitted};
-use super::spec::{
-    Ceilings, LimitSpec, Override, OverrideSubject, Predicate, RiskFactors, SubjectPart, UnknownSubject,
-};
+use super::spec::{Ceilings, LimitSpec, Predicate, RiskFactors, SubjectPart, UnknownSubject};
 use crate::prf::Prf;
 use crate::quota::{CellDemand, Demand, RowKey};
 use crate::time::WindowIds;
@@ -21,6 +20,8 @@ pub struct Limit {
     pub id: Arc<str>,
     /// Whether it refuses what does not fit.
     pub mode: LimitMode,
+    /// The number that its rows are marked with; see [`Policy::label`](super::Policy::label).
+    pub label: u32,
     /// What stands for it in the keys of its rows: all that makes it this limit and no other.
     name: String,
     unit: Unit,
@@ -32,9 +33,10 @@ pub struct Limit {
     ceilings: Ceilings,
     risk_factors: RiskFactors,
     overrides: Overrides,
-    /// Whether it counts, in all windows. A window without a ceiling is unlimited but counted all the same, so that a
-    /// ceiling set later acts on what was used before. Not where only single transactions are limited.
-    counted: bool,
+    /// The windows it counts, in the order of [`Window::ALL`]; none where only single transactions are limited.
+    windows: [bool; Window::ALL.len()],
+    /// The tag of its charges.
+    coverage: Coverage,
 }
 
 /// A limit is not usable.
@@ -129,10 +131,12 @@ impl Limit {
             name: format!("{id} {zone} {hour} {unit}", zone = rule.zone_name(), hour = rule.cut_over_hour()),
             unit: spec.unit,
             calendar,
-            counted: ceilings.any_window() || spec.overrides.iter().any(|one| one.ceilings.any_window()),
+            windows: counted_windows(&spec, ceilings),
+            coverage: Coverage::new(&spec.predicate, spec.refund),
             overrides: Overrides::new(&spec.subject, spec.unit, ceilings, spec.overrides)?,
             id: spec.id.into(),
             mode: spec.mode,
+            label: 0,
             predicate: spec.predicate,
             subject: spec.subject,
             unknown_subject: spec.unknown_subject,
@@ -149,14 +153,75 @@ impl Limit {
             && (risks.is_empty() || risks.contains(&risk))
     }
 
-    /// Returns how many cells a charge takes.
-    pub fn cells(&self) -> usize {
-        if self.counted { Window::ALL.len() } else { 0 }
+    /// Returns what stands for it in the keys of its rows: id, zone, cut-over hour and unit.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Returns the window of a cell.
-    pub fn window(&self, cell: usize) -> Option<Window> {
-        Window::ALL.get(cell).copied().filter(|_| self.counted)
+    /// Returns what it counts.
+    pub const fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// Returns the position of its calendar in the policy.
+    pub const fn calendar(&self) -> usize {
+        self.calendar
+    }
+
+    /// Returns what it counts per.
+    pub fn per(&self) -> &[SubjectPart] {
+        &self.subject
+    }
+
+    /// Returns the payments that it covers, as the tag of its charges says.
+    pub const fn coverage(&self) -> Coverage {
+        self.coverage
+    }
+
+    /// Tells of each window, in the order of [`Window::ALL`], whether it is counted.
+    ///
+    /// Day and month are counted together where either has a ceiling, a year and all time each where it has one. A
+    /// window that is counted without a ceiling is unlimited, so that a ceiling set later acts on what was used before.
+    pub const fn windows(&self) -> [bool; Window::ALL.len()] {
+        self.windows
+    }
+
+    /// Returns how many cells a charge takes.
+    pub fn cells(&self) -> usize {
+        self.windows.iter().filter(|counted| **counted).count()
+    }
+
+    /// Returns the row that the limit keeps for a subject; `None` where something that it counts per is not named.
+    pub fn row_of(&self, subject: &SubjectNames<'_>, prf: &Prf) -> Option<RowKey> {
+        let mut parts: ArrayVec<&[u8], SUBJECT_PARTS_MAX> = ArrayVec::new();
+        parts.push(self.name.as_bytes());
+        for part in &self.subject {
+            match part {
+                SubjectPart::Merchant => push(&mut parts, b"merchant", &[subject.merchant?])?,
+                SubjectPart::Category => push(&mut parts, b"category", &[subject.category?])?,
+                SubjectPart::Customer => match (subject.customer, subject.openid) {
+                    (Some(customer), _) => push(&mut parts, b"customer", &[customer])?,
+                    (None, Some((appid, openid))) => push(&mut parts, b"openid", &[appid, openid])?,
+                    (None, None) => return None,
+                },
+            }
+        }
+        Some(RowKey(prf.digest(&parts)))
+    }
+
+    /// Returns the ceilings in force for a subject, in the limit's unit: of a single transaction, then of each window.
+    /// `None` means none.
+    ///
+    /// The risk level and the measures of the merchant act on them where it is given, ceilings of its own hold where it
+    /// or the customer has some.
+    pub fn ceilings_of(
+        &self,
+        merchant: Option<&Merchant>,
+        customer: Option<&str>,
+    ) -> [Option<u64>; 1 + Window::ALL.len()] {
+        let own = self.overrides.of(merchant.map(|merchant| &merchant.id), customer);
+        let windows = [None, Some(Window::Day), Some(Window::Month), Some(Window::Year), Some(Window::Lifetime)];
+        windows.map(|window| self.ceiling(window, own, merchant))
     }
 
     /// Says what the limit makes of a payment of a merchant that it could apply to.
@@ -164,14 +229,15 @@ impl Limit {
         if !self.covers(payment) {
             return Applies::No;
         }
-        let own = self.overrides.of(payment);
-        if self.ceiling(None, own, payment.merchant).is_some_and(|ceiling| payment.amount.get() > ceiling) {
+        let own = self.overrides.of(Some(&payment.merchant.id), payment.facts.customer);
+        let ceiling = |window| self.ceiling(window, own, Some(payment.merchant));
+        if ceiling(None).is_some_and(|ceiling| payment.amount.get() > ceiling) {
             return Applies::AboveTransaction;
         }
-        if !self.counted {
+        if self.windows == [false; Window::ALL.len()] {
             return Applies::Checked;
         }
-        let Some(row) = self.row(payment, prf) else {
+        let Some(row) = self.row_of(&SubjectNames::from(payment), prf) else {
             return match self.unknown_subject {
                 UnknownSubject::Refuse => Applies::SubjectUnknown,
                 UnknownSubject::PerTransaction => Applies::Checked,
@@ -180,33 +246,36 @@ impl Limit {
         let Some(windows) = payment.windows.get(self.calendar).copied().flatten() else {
             return Applies::ClockOutOfRange;
         };
-        let cells = Window::ALL.iter().map(|window| CellDemand {
-            window_id: match window {
-                Window::Day => windows.day,
-                Window::Month => windows.month,
-                Window::Year => windows.year,
-                Window::Lifetime => LIFETIME,
-            },
-            ceiling_fen: self.ceiling(Some(*window), own, payment.merchant).unwrap_or(u64::MAX),
-        });
-        Applies::Charge(Demand { row, unit: self.unit, mode: self.mode, cells: cells.collect() })
+        let [day, month, year, lifetime] = self.windows;
+        let cell = |counted: bool, window, window_id| {
+            counted.then(|| CellDemand { window_id, ceiling: ceiling(Some(window)).unwrap_or(u64::MAX) })
+        };
+        let cells = [
+            cell(day, Window::Day, windows.day),
+            cell(month, Window::Month, windows.month),
+            cell(year, Window::Year, windows.year),
+            cell(lifetime, Window::Lifetime, LIFETIME),
+        ];
+        let (label, unit, mode, tag) = (self.label, self.unit, self.mode, self.coverage.bits());
+        Applies::Charge(Demand { row, label, unit, mode, tag, cells })
     }
 
     /// Returns the ceiling of a window, or of a single transaction: the subject's own, or the limit's after the
     /// merchant's risk level; in either case as far as the measures on the merchant leave it. `None` means none.
-    fn ceiling(&self, window: Option<Window>, own: Option<&Ceilings>, merchant: &Merchant) -> Option<u64> {
+    fn ceiling(&self, window: Option<Window>, own: Option<&Ceilings>, merchant: Option<&Merchant>) -> Option<u64> {
         // At most 2^48 * 10,000 / 1000 * 1000: no overflow.
         let part = |of: u64, permille: u16| of.saturating_mul(permille.into()) / 1000;
         let own = own.and_then(|own| own.of(window)).map(Fen::get);
-        let risk_permille = self.risk_factors.of(merchant.risk);
+        let risk_permille = merchant.map_or(UNCHANGED_PERMILLE, |merchant| self.risk_factors.of(merchant.risk));
         own.or_else(|| self.ceilings.of(window).map(|ceiling| part(ceiling.get(), risk_permille)))
-            .map(|ceiling| part(ceiling, merchant.limit_factor_permille()))
+            .map(|ceiling| part(ceiling, merchant.map_or(UNCHANGED_PERMILLE, Merchant::limit_factor_permille)))
     }
 
     /// A fact that is not known could be any of those still possible: the limit covers the payment if it covers one.
     fn covers(&self, payment: &Payment<'_>) -> bool {
-        let Predicate { interfaces, channels, instruments, account_classes, code_grades, .. } = &self.predicate;
-        let Facts { account_class, code_grade, .. } = payment.facts;
+        let Predicate { interfaces, channels, instruments, .. } = &self.predicate;
+        let Predicate { account_classes, code_grades, authentications, .. } = &self.predicate;
+        let Facts { account_class, code_grade, authentication, .. } = payment.facts;
         let channel = |one: &Channel| channels.is_empty() || channels.contains(one);
         let instrument = |one: &Instrument| {
             (instruments.is_empty() || instruments.contains(one))
@@ -214,6 +283,7 @@ impl Limit {
         };
         could_be(*account_class, account_classes)
             && could_be(*code_grade, code_grades)
+            && could_be(*authentication, authentications)
             && (interfaces.is_empty() || payment.permitted.interfaces.iter().any(|one| interfaces.contains(one)))
             && payment
                 .permitted
@@ -221,23 +291,6 @@ impl Limit {
                 .iter()
                 .filter(|one| channel(one))
                 .any(|one| Instrument::ALL.iter().filter(|other| instrument(other)).any(|other| one.draws_on(*other)))
-    }
-
-    fn row(&self, payment: &Payment<'_>, prf: &Prf) -> Option<RowKey> {
-        let mut parts: ArrayVec<&[u8], SUBJECT_PARTS_MAX> = ArrayVec::new();
-        parts.push(self.name.as_bytes());
-        for part in &self.subject {
-            match part {
-                SubjectPart::Merchant => push(&mut parts, b"merchant", &[payment.merchant.id.as_str()])?,
-                SubjectPart::Category => push(&mut parts, b"category", &[&payment.merchant.category])?,
-                SubjectPart::Customer => match (payment.facts.customer, payment.facts.appid, payment.facts.openid) {
-                    (Some(customer), ..) => push(&mut parts, b"customer", &[customer])?,
-                    (None, Some(appid), Some(openid)) => push(&mut parts, b"openid", &[appid, openid])?,
-                    (None, ..) => return None,
-                },
-            }
-        }
-        Some(RowKey(prf.digest(&parts)))
     }
 }
 
@@ -256,67 +309,38 @@ pub struct Payment<'a> {
     pub windows: &'a [Option<WindowIds>],
 }
 
-/// Subjects that have ceilings of their own.
-#[derive(Debug, Default)]
-struct Overrides {
-    merchants: HashMap<MerchantId, Ceilings>,
-    customers: HashMap<String, Ceilings>,
+/// Names what a limit may count per; `None` where it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubjectNames<'a> {
+    /// The merchant's identity.
+    pub merchant: Option<&'a str>,
+    /// The category.
+    pub category: Option<&'a str>,
+    /// The platform's own name of the customer.
+    pub customer: Option<&'a str>,
+    /// The appid and the customer's openid there; stands for the customer where the platform's name is not known.
+    pub openid: Option<(&'a str, &'a str)>,
 }
 
-impl Overrides {
-    fn new(per: &[SubjectPart], unit: Unit, limit: Ceilings, specs: Vec<Override>) -> Result<Self, LimitProblem> {
-        let mut overrides = Self::default();
-        for (index, Override { subject, ceilings }) in specs.into_iter().enumerate() {
-            let fail = |problem| LimitProblem::Override { index, problem: Box::new(problem) };
-            check_ceilings(unit, &ceilings, &ceilings.or(limit)).map_err(fail)?;
-            let (part, name) = match &subject {
-                OverrideSubject::Merchant(_) => (SubjectPart::Merchant, "merchant"),
-                OverrideSubject::Customer(_) => (SubjectPart::Customer, "customer"),
-            };
-            if !per.contains(&part) {
-                return Err(fail(LimitProblem::OverrideOfAnother { part: name }));
-            }
-            let before = match subject {
-                OverrideSubject::Merchant(id) => overrides.merchants.insert(id, ceilings),
-                OverrideSubject::Customer(customer) => overrides.customers.insert(customer, ceilings),
-            };
-            if before.is_some() {
-                return Err(fail(LimitProblem::OverrideRepeated));
-            }
+impl<'a> From<&Payment<'a>> for SubjectNames<'a> {
+    fn from(payment: &Payment<'a>) -> Self {
+        Self {
+            merchant: Some(payment.merchant.id.as_str()),
+            category: Some(&payment.merchant.category),
+            customer: payment.facts.customer,
+            openid: payment.facts.appid.zip(payment.facts.openid),
         }
-        Ok(overrides)
-    }
-
-    /// Returns the ceilings of a payment's subject; those of its customer where its merchant has some too.
-    fn of(&self, payment: &Payment<'_>) -> Option<&Ceilings> {
-        // Most limits have none: no hash is made for them.
-        let customer = payment.facts.customer.filter(|_| !self.customers.is_empty());
-        let merchant = Some(&payment.merchant.id).filter(|_| !self.merchants.is_empty());
-        customer
-            .and_then(|customer| self.customers.get(customer))
-            .or_else(|| merchant.and_then(|merchant| self.merchants.get(merchant)))
     }
 }
 
-/// Checks that there is a ceiling, and that, with those that hold beside them, no window allows less than a shorter one.
-fn check_ceilings(unit: Unit, given: &Ceilings, all: &Ceilings) -> Result<(), LimitProblem> {
-    if !given.any_window() && given.transaction.is_none() {
-        return Err(LimitProblem::NoCeiling { unit });
-    }
-    if unit == Unit::Count && given.transaction.is_some() {
-        return Err(LimitProblem::TransactionOfCount);
-    }
-    let mut below = all.transaction.map(|ceiling| (None, ceiling));
-    for window in Window::ALL {
-        let Some(ceiling) = all.of(Some(*window)) else { continue };
-        if let Some((shorter, less)) = below
-            && ceiling < less
-        {
-            return Err(LimitProblem::Inverted { longer: *window, shorter, unit });
-        }
-        below = Some((Some(*window), ceiling));
-    }
-    Ok(())
+/// Tells which windows are counted; see [`Limit::windows`].
+fn counted_windows(spec: &LimitSpec, ceilings: Ceilings) -> [bool; Window::ALL.len()] {
+    let has = |window| {
+        let own = |ceilings: &Ceilings| ceilings.of(Some(window)).is_some();
+        own(&ceilings) || spec.overrides.iter().any(|one| own(&one.ceilings))
+    };
+    let short = has(Window::Day) || has(Window::Month);
+    [short, short, has(Window::Year), has(Window::Lifetime)]
 }
 
 /// Tells whether a fact, where it is known, is one of those named; where none is named, any will do.
@@ -329,10 +353,11 @@ fn push<'a>(parts: &mut ArrayVec<&'a [u8], SUBJECT_PARTS_MAX>, tag: &'a [u8], va
     values.iter().try_for_each(|value| parts.try_push(value.as_bytes()).ok())
 }
 
-const _: () = assert!(Window::ALL.len() <= crate::quota::CELLS_PER_ROW_MAX, "a row has a cell for every window");
-
 /// The one window that is always open.
 const LIFETIME: u16 = 0;
+
+/// The factor that leaves a ceiling as it is.
+const UNCHANGED_PERMILLE: u16 = 1000;
 
 /// The limit's name, then a tag and at most two values for each of at most four factors.
 const SUBJECT_PARTS_MAX: usize = 1 + 4 * 3;

@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use foldhash::fast::RandomState;
 
 use super::limit::{Limit, LimitProblem};
+use super::measures::Measures;
 use super::route::{Route, Routes};
-use super::spec::{AppSpec, KeyOrigin, KeySpec, KeyStatus, LimitSpec, Measure, MerchantSpec, Network, OverrideSubject};
+use super::spec::{AppSpec, KeyOrigin, KeySpec, KeyStatus, LimitSpec, MerchantSpec, Network, OverrideSubject};
 use crate::certificate::Authority;
 use crate::reason::Reason;
 use crate::request::Trust;
@@ -15,15 +17,16 @@ use crate::share::Share;
 use crate::signature::VerifyingKey;
 use crate::time::{CalendarRule, UnixMillis};
 use crate::types::{
-    AccountClass, ApiV3Key, Channel, CodeGrade, Instrument, Interface, KeyId, MerchantId, MerchantKind, Operation,
-    Risk, Scenario,
+    AccountClass, ApiV3Key, Authentication, Channel, CodeGrade, Instrument, Interface, KeyId, MerchantId, MerchantKind,
+    Operation, Risk, Scenario,
 };
 
 /// Merchants, routes and limits at one moment. Immutable.
 #[derive(Debug)]
 pub struct Policy {
     routes: Routes,
-    merchants: HashMap<MerchantId, Merchant>,
+    /// Looked up with every request. Who asks cannot add to it, so its hash need not withstand them.
+    merchants: HashMap<MerchantId, Merchant, RandomState>,
     limits: Vec<Limit>,
     /// The calendars that limits count by, each once.
     calendars: Arc<[CalendarRule]>,
@@ -94,6 +97,8 @@ pub struct Facts<'a> {
     pub account_class: Option<AccountClass>,
     /// The grade of the bar code it is paid by.
     pub code_grade: Option<CodeGrade>,
+    /// How it was authenticated.
+    pub authentication: Option<Authentication>,
     /// The scenario.
     pub scenario: Option<Scenario>,
 }
@@ -182,7 +187,7 @@ impl Policy {
         check_overrides(&merchants, &limits)?;
         let (limits, calendars) = build_limits(limits)?;
         let merchant_count = merchants.len();
-        let merchants_by_id = HashMap::with_capacity(merchant_count);
+        let merchants_by_id = HashMap::with_capacity_and_hasher(merchant_count, RandomState::default());
         let mut policy = Self { routes, merchants: merchants_by_id, limits, calendars, authority: None };
         let mut keys = HashSet::new();
         for (index, spec) in merchants.into_iter().enumerate() {
@@ -215,12 +220,11 @@ impl Policy {
         })
     }
 
-    /// Takes over the table shares of the snapshot before, so that what a merchant holds is not forgotten.
-    pub fn adopt_shares(&mut self, previous: &Self) {
+    /// Takes over what its merchants hold of the bounded tables, and notes those that are new: `known` outlives snapshots,
+    /// so that a merchant that is removed and comes back still holds what it held.
+    pub fn adopt_shares(&mut self, known: &mut HashMap<MerchantId, Shares>) {
         for merchant in self.merchants.values_mut() {
-            if let Some(before) = previous.merchants.get(&merchant.id) {
-                merchant.shares = before.shares.clone();
-            }
+            merchant.shares = known.entry(merchant.id).or_insert_with(|| merchant.shares.clone()).clone();
         }
     }
 
@@ -237,6 +241,23 @@ impl Policy {
     /// Returns all merchants, in no order.
     pub fn merchants(&self) -> impl Iterator<Item = &Merchant> {
         self.merchants.values()
+    }
+
+    /// Gives every limit the label that `number` knows it by: a number for all that makes it this limit and no other.
+    pub fn label(&mut self, number: &mut dyn FnMut(&str) -> u32) {
+        for limit in &mut self.limits {
+            limit.label = number(limit.name());
+        }
+    }
+
+    /// Returns all limits, in the order of their positions.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// Returns the limit of this id.
+    pub fn limit_by_id(&self, id: &str) -> Option<&Limit> {
+        self.limits.iter().find(|limit| &*limit.id == id)
     }
 
     /// Returns a limit by its position.
@@ -445,59 +466,6 @@ impl ApiKey {
 impl From<KeySpec> for ApiKey {
     fn from(spec: KeySpec) -> Self {
         Self { id: spec.id, key: spec.key, origin: spec.origin, status: spec.status }
-    }
-}
-
-/// The measures in force on one merchant, as the decision asks for them.
-#[derive(Debug)]
-struct Measures {
-    factor_permille: u16,
-    restricted_channels: Vec<Channel>,
-    restricted_scenarios: Vec<Scenario>,
-    suspended: bool,
-    payment_closed: bool,
-    terminated: bool,
-}
-
-impl Measures {
-    fn new(measures: &[Measure]) -> Self {
-        let mut all = Self {
-            factor_permille: 1000,
-            restricted_channels: Vec::new(),
-            restricted_scenarios: Vec::new(),
-            suspended: false,
-            payment_closed: false,
-            terminated: false,
-        };
-        for measure in measures {
-            match *measure {
-                Measure::Warning => {}
-                // Of several factors the strictest holds.
-                Measure::LimitFactor { permille } => all.factor_permille = all.factor_permille.min(permille),
-                Measure::RestrictedChannel(channel) => all.restricted_channels.push(channel),
-                Measure::RestrictedScenario(scenario) => all.restricted_scenarios.push(scenario),
-                Measure::Suspended => all.suspended = true,
-                Measure::PaymentClosed => all.payment_closed = true,
-                Measure::Terminated => all.terminated = true,
-            }
-        }
-        all
-    }
-
-    fn allow(&self, operation: Operation) -> Result<(), Reason> {
-        let harmless = match operation {
-            Operation::Query | Operation::Certificates | Operation::Echo => true,
-            Operation::Pay | Operation::Close | Operation::Reverse | Operation::Refund => false,
-        };
-        if self.terminated {
-            Err(Reason::MerchantTerminated)
-        } else if self.suspended && !harmless {
-            Err(Reason::MerchantSuspended)
-        } else if self.payment_closed && operation == Operation::Pay {
-            Err(Reason::PaymentClosed)
-        } else {
-            Ok(())
-        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde::Deserialize;
 
+use super::answer::{AnswerEntry, AnswerSpec};
 use crate::request::json::Wanted;
 use crate::signature::{Scheme, wechatpay_v3::WechatPayV3};
 use crate::types::{Interface, Operation};
@@ -14,7 +16,7 @@ use crate::types::{Interface, Operation};
 pub struct Routes {
     routes: Vec<Route>,
     /// Paths without a parameter.
-    fixed: HashMap<String, Vec<(String, RouteIndex)>>,
+    fixed: HashMap<String, Vec<(String, RouteIndex)>, RandomState>,
     /// Paths with one parameter: what stands before and after it.
     patterns: Vec<Pattern>,
 }
@@ -42,6 +44,21 @@ pub struct Route {
     pub agent_required: bool,
     /// Where its facts stand.
     pub pointers: Pointers,
+    /// What its answers say of the order; `None` where they say nothing that settles it.
+    pub answer: Option<Arc<AnswerSpec>>,
+    /// What its order numbers name.
+    pub orders: OrderKind,
+}
+
+/// What an order number names: a payment and a refund may have the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderKind {
+    /// A payment.
+    #[default]
+    Payment,
+    /// A refund.
+    Refund,
 }
 
 /// Where in a request the facts of a decision stand.
@@ -63,6 +80,12 @@ pub struct Pointers {
     pub appid: Option<usize>,
     /// The order number.
     pub order: Place,
+    /// Until when the order can be paid, RFC 3339.
+    pub expires: Option<usize>,
+    /// The order number of the payment that is paid back.
+    pub original: Option<usize>,
+    /// The platform's own id of the payment that is paid back.
+    pub original_id: Option<usize>,
 }
 
 /// Where one fact stands.
@@ -90,6 +113,28 @@ pub enum CertificateDemand {
     Mtls,
 }
 
+impl CertificateDemand {
+    /// Returns the name used in configuration and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Signature => "signature",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
+impl Settle {
+    /// Returns the name used in configuration and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::OnAnswer => "on_answer",
+            Self::Later => "later",
+        }
+    }
+}
+
 /// How an admission settles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,7 +143,7 @@ pub enum Settle {
     None,
     /// The upstream's answer is the outcome.
     OnAnswer,
-    /// A 2xx only creates an order: what it took stays taken until a close or reversal succeeds.
+    /// A 2xx only creates an order: what it took is held until it is known whether the order was paid.
     Later,
 }
 
@@ -145,7 +190,7 @@ impl Routes {
     /// [`RoutesInvalid`] names the route and what to change.
     pub fn from_json(text: &str) -> Result<Self, RoutesInvalid> {
         let document: Document = serde_json::from_str(text)?;
-        let mut table = Self { routes: Vec::new(), fixed: HashMap::new(), patterns: Vec::new() };
+        let mut table = Self { routes: Vec::new(), fixed: HashMap::default(), patterns: Vec::new() };
         let mut ids = HashSet::new();
         for entry in document.routes {
             let id = entry.id.clone();
@@ -267,6 +312,12 @@ struct Entry {
     payer: Option<String>,
     appid: Option<String>,
     order: Option<String>,
+    expires: Option<String>,
+    original: Option<String>,
+    original_id: Option<String>,
+    answer: Option<AnswerEntry>,
+    #[serde(default)]
+    orders: OrderKind,
     certificate: CertificateDemand,
     settle: Settle,
     #[serde(default)]
@@ -290,14 +341,18 @@ impl Entry {
             payer: member(self.payer, &mut wanted)?,
             appid: member(self.appid, &mut wanted)?,
             order: place(self.order, &mut wanted)?,
+            expires: member(self.expires, &mut wanted)?,
+            original: member(self.original, &mut wanted)?,
+            original_id: member(self.original_id, &mut wanted)?,
             wanted: {
                 let pointers: Vec<&str> = wanted.iter().map(String::as_str).collect();
                 Wanted::new(&pointers).map_err(|_| "a pointer is not a JSON Pointer that can be read")?
             },
             names: wanted,
         };
-        let Self { id, operation, interfaces, certificate, settle, agent_required, .. } = self;
-        Ok(Route { id, scheme, operation, interfaces, certificate, settle, agent_required, pointers })
+        let answer = self.answer.map(AnswerEntry::into_spec).transpose()?.map(Arc::new);
+        let Self { id, operation, interfaces, certificate, settle, agent_required, orders, .. } = self;
+        Ok(Route { id, scheme, operation, interfaces, certificate, settle, agent_required, pointers, answer, orders })
     }
 }
 

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::signature::VerifyingKey;
 use crate::time::{CalendarRule, UnixMillis};
 use crate::types::{
-    AccountClass, ApiV3Key, Channel, CodeGrade, Fen, Instrument, Interface, Invalid, KeyId, LimitMode, MerchantId,
-    MerchantKind, Risk, Scenario, Unit, Window,
+    AccountClass, ApiV3Key, Authentication, Channel, CodeGrade, Fen, Instrument, Interface, Invalid, KeyId, LimitMode,
+    MerchantId, MerchantKind, Risk, Scenario, Unit, Window,
 };
 
 /// A merchant, as configured.
@@ -138,6 +138,8 @@ pub struct LimitSpec {
     pub lifetime: Option<Fen>,
     /// Whether it refuses what does not fit.
     pub mode: LimitMode,
+    /// What a refund does to it.
+    pub refund: Refunds,
     /// What the ceilings above are multiplied by, after the merchant's risk level.
     pub risk_factors: RiskFactors,
     /// Subjects with ceilings of their own.
@@ -253,6 +255,8 @@ pub struct Predicate {
     pub account_classes: Vec<AccountClass>,
     /// Grades of bar codes; likewise.
     pub code_grades: Vec<CodeGrade>,
+    /// How the payment was authenticated; likewise.
+    pub authentications: Vec<Authentication>,
 }
 
 /// One factor of a limit's subject.
@@ -267,6 +271,17 @@ pub enum SubjectPart {
     Category,
 }
 
+impl SubjectPart {
+    /// Returns the name used in configuration and listings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Merchant => "merchant",
+            Self::Category => "category",
+        }
+    }
+}
+
 /// What happens to a payment whose subject is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -277,6 +292,46 @@ pub enum UnknownSubject {
     #[default]
     PerTransaction,
 }
+
+/// What a refund does to a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refunds {
+    /// It gives room back, to the windows that the payment was charged in.
+    #[default]
+    Return,
+    /// It gives none: the limit counts gross.
+    Keep,
+}
+
+/// How long an order that may still be paid keeps what it took, and what becomes of that in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldRules {
+    /// How long an order is held that does not say when it expires, in seconds.
+    pub hold_s: u32,
+    /// What becomes of a hold whose time is over.
+    pub on_expiry: ExpiryRule,
+}
+
+impl Default for HoldRules {
+    fn default() -> Self {
+        Self { hold_s: HOLD_S, on_expiry: ExpiryRule::Release }
+    }
+}
+
+/// What becomes of a hold whose time is over while nobody said whether the order was paid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpiryRule {
+    /// What it took is given back.
+    #[default]
+    Release,
+    /// What it took stays taken.
+    Keep,
+}
+
+/// How long an order can be paid where nothing else is said: 7 days, in seconds.
+const HOLD_S: u32 = 604_800;
 
 /// A network in CIDR notation, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,6 +83,7 @@ impl Collector for Sources {
         self.write_connections(&mut page)?;
         let readings = self.gauges.read();
         write_tables(&readings, &mut page)?;
+        write_holds(&readings, &mut page)?;
         write_state(&readings, &mut page)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         page.open(&families::BUILD)?.encode_info(&version)
@@ -100,7 +101,25 @@ fn write_tables(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
     let bounds = [("nonces", readings.nonces_max), ("orders", readings.orders_max), ("limit_rows", readings.rows_max)];
     page.gauges(&families::TABLE_ENTRIES, "table", held)?;
     page.gauges(&families::TABLE_ENTRIES_MAX, "table", bounds)?;
-    page.gauge(&families::ROWS_BYTES, readings.rows_bytes)
+    page.gauge(&families::ROWS_BYTES, readings.rows_bytes)?;
+    page.gauge(&families::ROWS_SLICED, readings.rows_sliced)?;
+    let mut conservation = page.open(&families::CONSERVATION_ERROR)?;
+    readings.conservation_error.map_or(Ok(()), |error| conservation.encode_gauge(&error))
+}
+
+fn write_holds(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
+    page.gauges(&families::HOLDS, "age", readings.holds.iter().map(|(age, orders, _)| (*age, *orders)))?;
+    page.gauges(&families::HOLDS_FEN, "age", readings.holds.iter().map(|(age, _, fen)| (*age, *fen)))?;
+    page.counters(
+        &families::SETTLEMENTS,
+        "event",
+        readings.settlements.iter().map(|(event, orders, _)| (*event, *orders)),
+    )?;
+    page.counters(
+        &families::SETTLEMENTS_FEN,
+        "event",
+        readings.settlements.iter().map(|(event, _, fen)| (*event, *fen)),
+    )
 }
 
 fn write_state(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
@@ -131,6 +150,16 @@ impl Page<'_> {
 
     fn gauge(&mut self, family: &'static Family, value: impl EncodeGaugeValue) -> fmt::Result {
         self.open(family)?.encode_gauge(&value)
+    }
+
+    fn counters(
+        &mut self,
+        family: &'static Family,
+        label: &str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) -> fmt::Result {
+        let mut metric = self.open(family)?;
+        values.into_iter().try_for_each(|(name, value)| counter(&mut metric, &[(label, name)], value))
     }
 
     fn gauges<V: EncodeGaugeValue>(

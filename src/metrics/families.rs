@@ -157,6 +157,54 @@ pub(super) static ROWS_BYTES: Family = Family {
     help: "Memory of the table of limit rows. When it nears what the host can spare, lower the bound of the table.",
 };
 
+pub(super) static ROWS_SLICED: Family = Family {
+    name: "tollgate_limit_rows_sliced",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Limit rows so busy that each worker has a slice of their room. When it rises, a few merchants or customers make \
+           most of the traffic; nothing to do.",
+};
+
+pub(super) static CONSERVATION_ERROR: Family = Family {
+    name: "tollgate_conservation_error",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "What the limit rows show as used, less what was taken from them and not given back, as an absolute value. Absent \
+           while traffic is too heavy to tell. It must be 0: when it is not, stop the gate and report it.",
+};
+
+pub(super) static HOLDS: Family = Family {
+    name: "tollgate_holds",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Orders whose outcome is not known yet, by age. When the older ones rise, orders are neither queried, closed nor \
+           settled: call the settle endpoint, or let merchants query.",
+};
+
+pub(super) static HOLDS_FEN: Family = Family {
+    name: "tollgate_holds_fen",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Money that such orders hold, in fen, by age. When it rises, limits fill with orders that may come to nothing.",
+};
+
+pub(super) static SETTLEMENTS: Family = Family {
+    name: "tollgate_settlements_total",
+    unit: None,
+    kind: MetricType::Counter,
+    help: "Orders settled otherwise than by an answer. When expired rises, orders are created and not paid; expired_kept, \
+           the upstream's answers get lost; committed_late, payments are reported after their hold ran out and may have \
+           passed a ceiling: raise hold_s; paid_after_release, an order that was released was paid all the same: correct \
+           its limits by hand.",
+};
+
+pub(super) static SETTLEMENTS_FEN: Family = Family {
+    name: "tollgate_settlements_fen_total",
+    unit: None,
+    kind: MetricType::Counter,
+    help: "Money of such orders, in fen. When committed_late rises, that much may stand above ceilings until windows end.",
+};
+
 pub(super) static CERTIFICATE_DAYS_LEFT: Family = Family {
     name: "tollgate_certificate_days_left",
     unit: None,
@@ -211,7 +259,7 @@ pub(super) static BUILD: Family = Family {
 
 /// Every family, for the tests.
 #[cfg(test)]
-pub(super) static ALL: [&Family; 23] = [
+pub(super) static ALL: [&Family; 29] = [
     &DECISIONS,
     &DUPLICATES,
     &SHADOW_REFUSALS,
@@ -228,6 +276,12 @@ pub(super) static ALL: [&Family; 23] = [
     &TABLE_ENTRIES,
     &TABLE_ENTRIES_MAX,
     &ROWS_BYTES,
+    &ROWS_SLICED,
+    &CONSERVATION_ERROR,
+    &HOLDS,
+    &HOLDS_FEN,
+    &SETTLEMENTS,
+    &SETTLEMENTS_FEN,
     &CERTIFICATE_DAYS_LEFT,
     &MERCHANTS,
     &BODIES_BYTES,

@@ -104,7 +104,8 @@ impl Described {
 }
 
 /// All labels there are; a merchant or a customer is not among them.
-const LABELS: [&str; 8] = ["verdict", "reason", "stage", "direction", "table", "kind", "version", "le"];
+const LABELS: [&str; 10] =
+    ["verdict", "reason", "stage", "direction", "table", "age", "event", "kind", "version", "le"];
 
 fn refused(reason: Reason) -> String {
     format!(r#"tollgate_decisions_total{{verdict="refused",reason="{reason}"}}"#)
@@ -210,6 +211,10 @@ fn readings_are_shown_as_they_are_when_scraped() {
         rows: 5,
         rows_max: 6,
         rows_bytes: 7,
+        rows_sliced: 14,
+        conservation_error: Some(15),
+        holds: vec![("young", 16, 17), ("old", 18, 19)],
+        settlements: vec![("a", 20, 21), ("b", 22, 23)],
         merchant_certificate_days_left_min: Some(-0.5),
         platform_certificate_days_left_min: None,
         merchants: 8,
@@ -229,6 +234,15 @@ fn readings_are_shown_as_they_are_when_scraped() {
     let plain =
         ["limit_rows_bytes", "merchants", "bodies_bytes", "answers_bytes", "connections", "ready", "signing_queue"];
     assert_eq!(plain.map(|name| samples[&format!("tollgate_{name}")]), [7.0, 8.0, 9.0, 13.0, 10.0, 1.0, 11.0]);
+    assert_eq!(
+        ["limit_rows_sliced", "conservation_error"].map(|name| samples[&format!("tollgate_{name}")]),
+        [14.0, 15.0]
+    );
+    let of_age = |name: &str| ["young", "old"].map(|age| samples[&format!("tollgate_{name}{{age=\"{age}\"}}")]);
+    assert_eq!((of_age("holds"), of_age("holds_fen")), ([16.0, 18.0], [17.0, 19.0]));
+    let of_event = |name: &str| ["a", "b"].map(|event| samples[&format!("tollgate_{name}{{event=\"{event}\"}}")]);
+    assert_eq!(of_event("settlements_total"), [20.0, 22.0]);
+    assert_eq!(of_event("settlements_fen_total"), [21.0, 23.0]);
     assert_eq!(samples[concat!("tollgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")], 1.0);
 }
 

@@ -1,199 +1,204 @@
-//! The table: takes for a decision from many rows at once, and gives back. HOT.
+//! The table: every row, shared by all workers. HOT where it finds rows; what is done with them lies in the files beside.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use crossbeam::utils::CachePadded;
 
-use super::cell::{self, Cell};
-use super::charges::{Charge, Charges, Place, Reserved};
-use super::rows::{KeyWords, Row, RowSet};
-use super::{Bounds, CELLS_PER_ROW_MAX, CHARGES_MAX, Demand, RowKey, Shortfall};
+use super::cell::Cell;
+use super::hot::{MEETINGS_MIN, Pool};
+use super::index::Index;
+use super::lanes::{Lane, Lanes};
+use super::owners::Owners;
+use super::row::{Key, Row, SHARDS};
+use super::shard::{self, Shard};
+use super::shelf::Shelf;
+use super::slices::Sets;
+use super::windows::Kind;
+use super::{Bounds, CELLS_PER_LIMIT_MAX, CellUsage, RowKey, RowView, Shortfall};
+use crate::kernel::{self, Line};
 use crate::share::Share;
-use crate::types::{Fen, LimitMode};
+use crate::sync;
 
 /// Every row, shared by all workers.
 pub struct Table {
     bounds: Bounds,
-    /// Rows by their number of cells, one cell first.
-    sets: [RowSet; CELLS_PER_ROW_MAX],
-    rows: CachePadded<AtomicU64>,
-    /// Counted by stripe of keys, so that workers on different rows do not meet here.
-    flows: [CachePadded<Flow>; FLOWS],
-}
-
-/// What went into cells and out of them, money in fen and payments as one each, modulo 2^64.
-#[derive(Default)]
-struct Flow {
-    taken_fen: AtomicU64,
-    given_back_fen: AtomicU64,
+    /// All rows, a part for each shard: so many of them.
+    lines: Box<[Line]>,
+    places: u32,
+    /// The index, a part for each shard: so many entries.
+    index: Box<[sync::AtomicU32]>,
+    entries: usize,
+    shelves: Box<[CachePadded<sync::Mutex<Shelf>>]>,
+    pub(super) lanes: Lanes,
+    pub(super) sets: Sets,
+    pub(super) pool: sync::Mutex<Pool>,
+    /// How often workers meet at a row before it gets a set.
+    pub(super) meetings_min: u32,
+    pub(super) owners: Owners,
+    /// Whom rows are charged to that a late charge brings back.
+    pub(super) late: Arc<Share>,
+    /// Rows that exist, those in limbo too.
+    pub(super) rows: CachePadded<AtomicU64>,
+    /// The shard that is reclaimed next; locked while one is.
+    pub(super) reclaim_next: Mutex<usize>,
 }
 
 impl Table {
-    /// Makes an empty table.
+    /// Makes an empty table. Memory for all rows is reserved, and held from when it is first used.
     pub fn new(bounds: Bounds) -> Self {
+        let rows_max = bounds.rows_max.min(ROWS_MAX);
+        let places = shard::places(rows_max);
+        let entries = shard::entries(places);
         Self {
-            bounds,
-            sets: std::array::from_fn(|index| RowSet::new(index.saturating_add(1))),
+            bounds: Bounds { rows_max, ..bounds },
+            lines: kernel::zeroed((places as usize).saturating_mul(SHARDS)),
+            places,
+            index: kernel::zeroed(entries.saturating_mul(SHARDS)),
+            entries,
+            shelves: (0..SHARDS).map(|_| CachePadded::new(sync::Mutex::new(Shelf::new()))).collect(),
+            lanes: Lanes::new(),
+            sets: Sets::new(),
+            pool: sync::Mutex::new(Pool::new()),
+            meetings_min: MEETINGS_MIN,
+            owners: Owners::default(),
+            late: Arc::default(),
             rows: CachePadded::default(),
-            flows: Default::default(),
+            reclaim_next: Mutex::new(0),
         }
     }
 
-    /// Takes `amount` from every cell demanded, one from those that count payments; or nothing from any. A shadow
-    /// demand that there is no room for is left out, see [`Reserved::lacking`]. Rows that do not exist yet are charged to `owner`.
-    ///
-    /// # Errors
-    /// The first [`Shortfall`] of an enforced demand, in their order; what was taken by then is given back.
-    pub fn reserve(self: &Arc<Self>, demands: &[Demand], amount: Fen, owner: &Share) -> Result<Reserved, Shortfall> {
-        if demands.iter().map(|demand| demand.cells.len()).sum::<usize>() > CHARGES_MAX {
-            return Err(Shortfall::TooManyCells);
-        }
-        // A refusal drops it, and with it gives back what was taken until then.
-        let mut reserved = Reserved::of(self, amount);
-        let outcome = demands.iter().enumerate().try_for_each(|(index, demand)| {
-            let before = reserved.charges.len();
-            let taken = self.take_row(index, demand, amount, owner, &mut reserved.charges);
-            match demand.mode {
-                LimitMode::Enforce => taken,
-                LimitMode::Shadow if taken.is_ok() => Ok(()),
-                LimitMode::Shadow => {
-                    let part = reserved.charges.split_off(before);
-                    self.count(&part, |flow| &flow.taken_fen, part.sum());
-                    self.give_back(&part);
-                    reserved.lacking.push(index);
-                    Ok(())
-                }
+    /// Hands out a lane: a worker's own counters. Each worker asks once and passes it with every call.
+    pub fn lane(&self) -> Lane {
+        self.lanes.next()
+    }
+
+    /// Asks the processor for what a later call needs to find the rows of a key. A hint only.
+    pub fn prefetch(&self, row: RowKey) {
+        for key in Kind::ALL.map(|kind| Key::new(row, kind)) {
+            if let Some(shard) = self.shard_of(key) {
+                shard.index.prefetch(key);
             }
+        }
+    }
+
+    /// Reads what is used of the windows of a limit and subject, in the order of
+    /// [`Window::ALL`](crate::types::Window::ALL). `None` where there is no such row or nothing was ever charged.
+    pub fn usage(&self, row: RowKey) -> [Option<CellUsage>; CELLS_PER_LIMIT_MAX] {
+        let inside = self.lanes.enter(Lane::COLD);
+        let [short, long] = Kind::ALL.map(|kind| {
+            let key = Key::new(row, kind);
+            // A row that is being reclaimed reads as frozen: under the lock it is there or not.
+            let used = |row: Row<'_>| row.used(&self.sets);
+            let cells = self.find(key).and_then(used).or_else(|| used(self.shard_of(key)?.lock().find(key)?.1));
+            cells.map_or([None; 2], |cells| cells.map(shard::usage))
         });
-        self.count(&reserved.charges, |flow| &flow.taken_fen, reserved.charges.sum());
-        outcome.map(|()| reserved)
-    }
-
-    /// Gives charges back, each to the window it was charged in. One whose cell has reached a newer window is left.
-    pub fn give_back(&self, charges: &Charges) {
-        let given = charges.iter().map(|charge| (charge, charges.taken(charge)));
-        let given = given.filter(|(charge, taken)| self.give_back_cell(*charge, *taken)).map(|(_, taken)| taken).sum();
-        self.count(charges, |flow| &flow.given_back_fen, given);
-    }
-
-    /// Reads a cell: the latest window charged and what is used of it, in fen. `None` where the row does not exist.
-    ///
-    /// `cells` is how many cells the row has.
-    pub fn usage(&self, key: RowKey, cells: usize, cell: usize) -> Option<(u16, u64)> {
-        let row = self.set(cells)?.find(key.into())?;
-        row.cells.get(cell).map(Cell::load).map(|cell| (cell.window_id, cell.used_fen))
-    }
-
-    /// Returns the key of the row that was charged; `None` where the charge was not made in this table.
-    pub fn row_key(&self, charge: Charge) -> Option<RowKey> {
-        self.charged_row(charge).map(|row| row.key())
+        drop(inside);
+        let ([day, month], [year, lifetime]) = (short, long);
+        [day, month, year, lifetime]
     }
 
     /// Returns how many rows exist.
     pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
+        self.rows.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Returns the memory held, in bytes.
+    /// Returns how many rows may exist.
+    pub const fn rows_max(&self) -> u64 {
+        self.bounds.rows_max
+    }
+
+    /// Returns the memory held, in bytes; an upper bound, by the pages that were touched.
     pub fn bytes(&self) -> u64 {
-        let bytes = self.sets.iter().map(RowSet::bytes).sum::<usize>().saturating_add(size_of::<Self>());
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+        let shards = self.shards().map(|shard| {
+            let shelf = shard.lock().shelf;
+            let begun = shelf.begun() as usize;
+            let lines = begun.saturating_mul(size_of::<Line>());
+            // Each row touches a page of the index at most.
+            let index = size_of_val(shard.index.entries).min(begun.saturating_mul(PAGE_BYTES));
+            lines + index + shelf.bytes()
+        });
+        let fixed = size_of::<Self>() + self.lanes.bytes() + self.sets.bytes() + size_of_val(&*self.shelves);
+        u64::try_from(shards.sum::<usize>() + fixed).unwrap_or(u64::MAX)
     }
 
-    /// Returns all that was ever taken from cells, refusals' takes included, in fen and payments modulo 2^64.
-    pub fn taken_fen(&self) -> u64 {
-        self.flow_sum(|flow| &flow.taken_fen)
+    /// Returns how many pages an export has.
+    pub fn pages(&self) -> usize {
+        let begun = self.shards().map(|shard| shard.lock().shelf.begun()).max().unwrap_or(0);
+        (begun.div_ceil(PAGE_ROWS) as usize).saturating_mul(SHARDS)
     }
 
-    /// Returns all that was ever given back to cells, in fen and payments modulo 2^64.
-    pub fn given_back_fen(&self) -> u64 {
-        self.flow_sum(|flow| &flow.given_back_fen)
+    /// Shows the rows of one page. Rows that are added or reclaimed meanwhile may be missing.
+    pub fn page(&self, page: usize) -> Vec<RowView> {
+        let Some(shard) = self.shard(page % SHARDS) else { return Vec::new() };
+        let Ok(first) = u32::try_from(page / SHARDS) else { return Vec::new() };
+        let first = first.saturating_mul(PAGE_ROWS);
+        shard.lock().views(first..first.saturating_add(PAGE_ROWS), &self.sets)
     }
 
     /// Adds up what all cells show as used, in fen and payments modulo 2^64. COLD: reads the whole table.
-    ///
-    /// While no worker is inside and no window has passed, it equals what was taken less what was given back.
     pub fn used_total(&self) -> u64 {
-        let used = self.sets.iter().flat_map(RowSet::cell_words).map(|word| Cell::load(word).used_fen);
+        (0..SHARDS).map(|shard| self.used_of(shard)).fold(0, u64::wrapping_add)
+    }
+
+    /// Adds up what the cells of a shard show as used.
+    pub(super) fn used_of(&self, shard: usize) -> u64 {
+        let Some(shard) = self.shard(shard) else { return 0 };
+        let rows = (0..shard.lock().shelf.begun()).filter_map(|place| shard.index.row(place));
+        let used = rows.map(|row| {
+            let cells = row.cells().into_iter().filter_map(Cell::load).map(|cell| cell.used);
+            let set = row.set().and_then(|number| self.sets.get(number));
+            let room = set.map_or(0, |set| set.room(0, None).wrapping_add(set.room(1, None)));
+            cells.fold(0, u64::wrapping_add).wrapping_sub(room)
+        });
         used.fold(0, u64::wrapping_add)
     }
 
-    fn take_row(
-        &self,
-        index: usize,
-        demand: &Demand,
-        amount: Fen,
-        owner: &Share,
-        charges: &mut Charges,
-    ) -> Result<(), Shortfall> {
-        // A demand without cells names no row.
-        let Some(set) = self.set(demand.cells.len()) else { return Ok(()) };
-        let key = KeyWords::from(demand.row);
-        let amount = demand.unit.taken(amount);
-        let exceeded = |cell| Shortfall::Exceeded { demand: index, cell };
-        let row = match set.find(key) {
-            Some(row) => row,
-            None => {
-                if let Some(cell) = too_large_for_unused(demand, amount) {
-                    return Err(exceeded(cell));
-                }
-                set.find_or_add(key, || self.admit_row(owner))?
-            }
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "at most CELLS_PER_ROW_MAX")]
-        let cells = row.cells.len() as u8;
-        let unit = demand.unit;
-        for ((word, demanded), cell) in row.cells.iter().zip(&demand.cells).zip(0_u8..) {
-            let window_id = cell::take(word, *demanded, amount).ok_or(exceeded(cell.into()))?;
-            let place = Place::new(cells, cell);
-            charges.push(Charge { key_low: key.low, index: row.index, window_id, place, unit });
-        }
-        Ok(())
-    }
-
-    /// Counts a new row in, for its owner and for the table.
-    fn admit_row(&self, owner: &Share) -> Result<(), Shortfall> {
+    /// Counts a new row in, for its owner and for the table; returns the owner's number.
+    pub(super) fn admit_row(&self, owner: &Arc<Share>) -> Result<u32, Shortfall> {
         if !owner.take(self.bounds.rows_per_merchant_max) {
             return Err(Shortfall::ShareFull);
         }
         // Relaxed: the counter publishes nothing but itself.
-        let admitted = self.rows.try_update(Ordering::Relaxed, Ordering::Relaxed, |rows| {
-            (rows < self.bounds.rows_max).then(|| rows.saturating_add(1))
-        });
-        admitted.map(|_| ()).map_err(|_| {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let admitted =
+            self.rows.try_update(order, order, |rows| (rows < self.bounds.rows_max).then(|| rows.saturating_add(1)));
+        if admitted.is_err() {
+            owner.give();
+            return Err(Shortfall::TableFull);
+        }
+        self.owners.number(owner).ok_or_else(|| {
+            self.rows.fetch_sub(1, order);
             owner.give();
             Shortfall::TableFull
         })
     }
 
-    fn give_back_cell(&self, charge: Charge, amount_fen: u64) -> bool {
-        self.charged_row(charge)
-            .and_then(|row| row.cells.get(charge.cell()))
-            .is_some_and(|word| cell::give_back(word, charge.window_id, amount_fen))
+    /// Finds the row of a key; may miss it while others are added or reclaimed.
+    pub(super) fn find(&self, key: Key) -> Option<Row<'_>> {
+        self.shard_of(key)?.find(key).map(|(_, row)| row)
     }
 
-    fn charged_row(&self, charge: Charge) -> Option<Row<'_>> {
-        self.set(charge.place.cells())?.at(charge.key_low, charge.index)
+    /// Returns the shard of a key.
+    pub(super) fn shard_of(&self, key: Key) -> Option<Shard<'_>> {
+        self.shard(key.shard())
     }
 
-    fn set(&self, cells: usize) -> Option<&RowSet> {
-        self.sets.get(cells.checked_sub(1)?)
+    /// Returns a shard by its number.
+    pub(super) fn shard(&self, number: usize) -> Option<Shard<'_>> {
+        let places = self.places as usize;
+        let rows = number.checked_mul(places)?;
+        let entries = number.checked_mul(self.entries)?;
+        let index = Index {
+            rows: self.lines.get(rows..rows.checked_add(places)?)?,
+            entries: self.index.get(entries..entries.checked_add(self.entries)?)?,
+        };
+        Some(Shard { index, shelf: self.shelves.get(number)? })
     }
 
-    /// Counts what went into the cells of `charges`, or out of them.
-    fn count(&self, charges: &Charges, side: impl Fn(&Flow) -> &AtomicU64, sum: u64) {
-        let first = charges.iter().next();
-        let flow = first.and_then(|charge| self.flows.get((charge.key_low & FLOW_MASK) as usize));
-        // Relaxed: the counter publishes nothing but itself.
-        if let Some(flow) = flow {
-            side(flow).fetch_add(sum, Ordering::Relaxed);
-        }
-    }
-
-    fn flow_sum(&self, side: impl Fn(&Flow) -> &AtomicU64) -> u64 {
-        self.flows.iter().map(|flow| side(flow).load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+    fn shards(&self) -> impl Iterator<Item = Shard<'_>> {
+        (0..SHARDS).filter_map(|number| self.shard(number))
     }
 }
 
@@ -207,12 +212,11 @@ impl fmt::Debug for Table {
     }
 }
 
-/// Returns the first cell whose ceiling is below the amount: there is no use in creating a row only to refuse it.
-fn too_large_for_unused(demand: &Demand, amount: Fen) -> Option<usize> {
-    demand.cells.iter().position(|cell| cell::remaining_fen(cell.ceiling_fen, 0) < amount.get())
-}
+/// Most rows of a table.
+const ROWS_MAX: u64 = SHARDS as u64 * super::index::ROWS_MAX as u64;
 
-/// Stripes of the two counters.
-const FLOWS: usize = 16;
-const FLOW_MASK: u64 = FLOWS as u64 - 1;
-const _: () = assert!(FLOWS.is_power_of_two(), "the lowest bits of a key choose a stripe");
+/// Places that one page of an export shows: some 5 MB of lines, and few pages, since each is held against all orders.
+const PAGE_ROWS: u32 = 1 << 15;
+
+/// What the system clears at a time.
+const PAGE_BYTES: usize = 4096;

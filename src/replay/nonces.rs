@@ -121,8 +121,7 @@ impl Nonces {
         share: &Arc<Share>,
         now: UnixMillis,
     ) -> Result<Claimed, Refused> {
-        let name = [merchant.as_str().as_bytes(), key.as_str().as_bytes(), nonce.as_bytes()];
-        let key = Key::new(self.prf.digest(&name));
+        let key = self.key(merchant, key, nonce);
         let end_s = fresh.timestamp_s().saturating_add(i64::from(self.tolerance_s));
         let now_s = now.seconds();
         let mut shard = lock(key.choose(&self.shards));
@@ -137,6 +136,12 @@ impl Nonces {
         self.room.take(share)?;
         shard.insert(key, end_s, digest, Arc::clone(share));
         Ok(Claimed { entry: Some((key, end_s)) })
+    }
+
+    /// Tells whether a nonce was claimed and would be refused now. Claims nothing.
+    pub fn is_claimed(&self, merchant: &MerchantId, key: &KeyId, nonce: &str, now: UnixMillis) -> bool {
+        let key = self.key(merchant, key, nonce);
+        lock(key.choose(&self.shards)).live(key, now.seconds()).is_some()
     }
 
     /// Stores the decision with its nonce, so that a trusted hop's second delivery gets the same answer.
@@ -161,6 +166,10 @@ impl Nonces {
     /// Tells whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn key(&self, merchant: &MerchantId, key: &KeyId, nonce: &str) -> Key {
+        Key::new(self.prf.digest(&[merchant.as_str().as_bytes(), key.as_str().as_bytes(), nonce.as_bytes()]))
     }
 }
 

@@ -1,26 +1,48 @@
 //! The order table: an order number belongs to one decision, and a repeated request finds it. HOT.
 //!
+//! A decision holds its number and its charges until it is *committed* (the money moved), *released* (it did not, and will
+//! not) or *expired* (nothing was heard in time).
+//!
 //! Promises:
 //! * At most one decision at a time holds a number. Others wait for one in flight, a bounded while, and then see it.
 //! * A decision's charges are handed out at most once: by [`Bound::settle`] when every forward of the order was refused,
-//!   or by [`Orders::release`]. While one forward is in flight, succeeded, or has an unknown outcome, no refusal of
-//!   another forward hands anything out.
-//! * Nothing is evicted before it is `keep_s` old and idle. A full table, or a merchant's full share, refuses.
+//!   by [`Orders::release`], or by [`Orders::sweep`] when the hold expires. While one forward is in flight, or succeeded,
+//!   or made an order, or has an unknown outcome, no refusal of another forward hands anything out.
+//! * Committing and releasing may be repeated: the second does nothing, and says so. A commit after the hold expired is
+//!   taken, and reported as late, once: what was handed out has to be charged again.
+//! * Nothing is evicted that is held, in flight, or was settled less than `keep_s` ago. A full table, or a merchant's full
+//!   share, refuses.
+//! * No number is taken for another: lookups compare 128 bits of a keyed function. An order is placed by 64 of them, and a
+//!   number placed where one of 2^26 others is, once in 2^38, is refused as used.
+//!
+//! A released order frees its number at once. Its entry stays for a while as a note, so that a repeated release and a
+//! commit in contradiction are told from an unknown one; notes have room of their own, and without it none is left.
 
 mod bound;
+mod key;
+mod order;
+mod settle;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::hint;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use dashmap::{DashMap, Entry};
 
 use self::bound::Hold;
-pub use self::bound::{Bound, Outcome};
-use super::table::{BuildKeyHasher, Full, Key, Room};
+pub use self::bound::{Bound, OnExpiry, Outcome, Settled, Terms};
+use self::key::OrderKey;
+pub use self::key::OrderRef;
+use self::order::{Decided, Order, Phase, State, seconds};
+pub use self::settle::{Commit, PaidRule, Refund, Release, Released};
+pub use self::sweep::{EXPIRED_PER_SWEEP_MAX, Expired, HOLD_AGES_S, HoldAge, Holds, RELEASED_KEEP_S};
+pub use self::view::{OrderState, OrderView};
+use super::table::{BuildKeyHasher, Count, Full, Room};
 use crate::prf::Prf;
 use crate::share::Share;
 use crate::time::UnixMillis;
@@ -33,7 +55,7 @@ pub struct OrderBounds {
     pub entries_max: usize,
     /// Most orders of one merchant.
     pub entries_per_merchant_max: u32,
-    /// How long an order is kept after it was bound, in seconds.
+    /// How long an order is kept after it was committed or its hold expired, in seconds.
     pub keep_s: u32,
 }
 
@@ -41,10 +63,14 @@ pub struct OrderBounds {
 ///
 /// Many small maps instead of one, so that a sweep can look through a part of the orders and leave the rest alone.
 pub struct Orders<C> {
-    parts: Box<[DashMap<Key, Order<C>, BuildKeyHasher>]>,
+    parts: Box<[DashMap<OrderKey, Order<C>, BuildKeyHasher>]>,
     /// Counts sweeps, to take the parts in turn.
     sweeps: AtomicUsize,
+    /// What the last sweep of each part found held.
+    held: Mutex<[Holds; PARTS]>,
     room: Room,
+    /// Counts the notes of released orders.
+    notes: Count,
     keep_s: u32,
     prf: Prf,
 }
@@ -103,45 +129,13 @@ pub enum BindRefused {
     InFlight,
 }
 
-/// An order taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Released<C> {
-    /// The decision that held the number.
-    pub decision: DecisionId,
-    /// What it had charged.
-    pub charges: C,
-}
-
-/// What is known under one order number.
-struct Order<C> {
-    /// Digest of the request that bound the number.
-    digest: u128,
-    /// When it was bound.
-    bound_s: i64,
-    share: Arc<Share>,
-    /// `None` while the decision is in flight; only the [`Bound`] that made the entry changes or removes it then.
-    decided: Option<Decided<C>>,
-}
-
-/// A decision and what became of its forwards.
-struct Decided<C> {
-    decision: DecisionId,
-    charges: C,
-    /// Forwards not settled yet.
-    forwards: u32,
-    /// Whether a forward succeeded, or might have: then refusals of others give nothing back.
-    kept: bool,
-    /// What the decider wants to find again with the decision.
-    note: u8,
-}
-
 impl<C> Orders<C> {
     /// How many sweeps look through the whole table.
     pub const SWEEPS_PER_PASS: usize = PARTS;
 
-    /// Memory to plan for one order, in bytes: three times its slot, since the maps run at a load of 7/16 to 7/8. By
-    /// resident size it came to 2 to 3.3 times (32 bytes of charges, mimalloc, up to 1.25 million orders).
-    pub const ENTRY_BYTES: usize = 3 * size_of::<(Key, Order<C>)>();
+    /// Memory to plan for one order, in bytes: three times its slot, since the maps run at a load of 7/16 to 7/8, and an
+    /// eighth for the notes of released orders. What an order's charges keep on the heap comes on top.
+    pub const ENTRY_BYTES: usize = 3 * size_of::<(OrderKey, Order<C>)>() * (NOTES_SHARE + 1) / NOTES_SHARE;
 
     /// Makes an empty table. It grows as it fills; `prf` is derived for this table alone.
     pub fn new(bounds: OrderBounds, prf: Prf) -> Self {
@@ -149,6 +143,8 @@ impl<C> Orders<C> {
         Self {
             parts: (0..PARTS).map(|_| part()).collect(),
             sweeps: AtomicUsize::new(0),
+            held: Mutex::new([Holds::default(); PARTS]),
+            notes: Count::new(notes_max(bounds.entries_max)),
             room: Room::new(bounds.entries_max, bounds.entries_per_merchant_max),
             keep_s: bounds.keep_s,
             prf,
@@ -178,51 +174,12 @@ impl<C> Orders<C> {
         Bound::new(Hold::Nothing)
     }
 
-    /// Returns the decision that holds a number; `None` where the number is unknown or its decision is in flight.
-    pub fn decided(&self, name: OrderName<'_>) -> Option<DecisionId> {
-        let key = self.key(name);
-        self.part(key).get(&key).and_then(|order| order.decided.as_ref().map(|decided| decided.decision))
-    }
-
-    /// Takes the order of a decision back, after a close or reverse of it succeeded, and frees its number. `None` where the
-    /// number is unknown, holds another decision by now, or its decision is in flight.
-    ///
-    /// Where a forward is still in flight, the close may have passed it on the way: the order ends when every such forward
-    /// has been refused, and stays if one was not.
-    pub fn release(&self, name: OrderName<'_>, decision: DecisionId) -> Option<Released<C>> {
-        let ends = |order: &mut Order<C>| match order.decided.as_mut() {
-            Some(decided) if decided.decision == decision => {
-                decided.kept = false;
-                decided.forwards == 0
-            }
-            // Taken back since, and perhaps bound again.
-            Some(_) | None => false,
-        };
-        let decided = self.remove_if(self.key(name), ends)?;
-        Some(Released { decision: decided.decision, charges: decided.charges })
-    }
-
-    /// Drops orders that were bound more than `keep_s` ago and have nothing in flight; their charges stay charged.
-    /// One call looks through one of [`SWEEPS_PER_PASS`](Self::SWEEPS_PER_PASS) parts, the next call through the next.
-    pub fn sweep(&self, now: UnixMillis) {
-        // Relaxed: the counter publishes nothing; two sweeps at once are harmless.
-        let turn = self.sweeps.fetch_add(1, Ordering::Relaxed);
-        let Some(part) = self.parts.get(turn % PARTS) else { return };
-        part.retain(|_, order| {
-            let keep = order.is_live(now.seconds(), self.keep_s);
-            if !keep {
-                self.room.give(&order.share);
-            }
-            keep
-        });
-    }
-
-    /// Returns how many numbers are held, old ones that are not dropped yet included.
+    /// Returns how many numbers are taken, those that are not dropped yet included.
     pub fn len(&self) -> usize {
         self.room.used()
     }
 
-    /// Tells whether no number is held.
+    /// Tells whether no number is taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -235,9 +192,10 @@ impl<C> Orders<C> {
         share: &Arc<Share>,
         now: UnixMillis,
     ) -> Result<Binding<C>, BindRefused> {
-        let key = self.key(name);
+        let name = self.key(name);
+        let bound_s = seconds(now.seconds());
         for round in 0..=rounds_max {
-            match self.try_bind(key, digest, share, now)? {
+            match self.try_bind(name, digest, share, bound_s)? {
                 Some(binding) => return Ok(binding),
                 None => pause(round),
             }
@@ -248,99 +206,81 @@ impl<C> Orders<C> {
     /// Binds, or returns `None` while another decision on the number is in flight.
     fn try_bind(
         self: &Arc<Self>,
-        key: Key,
+        (key, check): (OrderKey, u64),
         digest: u128,
         share: &Arc<Share>,
-        now: UnixMillis,
+        bound_s: u32,
     ) -> Result<Option<Binding<C>>, BindRefused> {
+        let new = || Order::new(digest, check, Arc::clone(share), bound_s);
         match self.part(key).entry(key) {
             Entry::Vacant(vacant) => {
                 self.room.take(share)?;
-                vacant.insert(Order { digest, bound_s: now.seconds(), share: Arc::clone(share), decided: None });
-                Ok(Some(Binding::New(Bound::new(Hold::Number(Arc::clone(self), key)))))
+                vacant.insert(new());
             }
             Entry::Occupied(mut occupied) => {
                 let order = occupied.get_mut();
-                let same = order.digest == digest;
-                let Some(decided) = order.decided.as_mut() else { return Ok(None) };
-                if !same {
-                    return Err(BindRefused::Used);
+                let same = order.has(check) && order.is_of(digest);
+                match &mut order.state {
+                    State::Deciding { .. } => return Ok(None),
+                    State::Decided(decided) => return self.bind_again(key, decided, same).map(Some),
+                    State::Released { .. } => {
+                        self.room.take(share)?;
+                        self.notes.give();
+                        occupied.insert(new());
+                    }
                 }
-                decided.forwards = decided.forwards.checked_add(1).ok_or(BindRefused::InFlight)?;
-                let Decided { decision, note, .. } = *decided;
-                let again = Bound::new(Hold::Forward(Arc::clone(self), key, decision));
-                Ok(Some(Binding::Same { decision, note, again }))
             }
         }
+        Ok(Some(Binding::New(Bound::new(Hold::Number(Arc::clone(self), key)))))
+    }
+
+    /// Adds a forward to a decision, where it is on the same request and was not given up.
+    fn bind_again(
+        self: &Arc<Self>,
+        key: OrderKey,
+        decided: &mut Decided<C>,
+        same: bool,
+    ) -> Result<Binding<C>, BindRefused> {
+        match decided.phase {
+            Phase::Held | Phase::Committed if same => {}
+            Phase::Held | Phase::Committed | Phase::Expired => return Err(BindRefused::Used),
+        }
+        if !decided.forward() {
+            return Err(BindRefused::InFlight);
+        }
+        let Decided { random, note, .. } = *decided;
+        let again = Bound::new(Hold::Forward(Arc::clone(self), key, random));
+        Ok(Binding::Same { decision: self.id(key, random), note, again })
     }
 
     /// Publishes the decision on a number whose decision is in flight.
-    fn publish(&self, key: Key, decision: DecisionId, charges: C, note: u8) {
+    fn publish(&self, key: OrderKey, random: u64, terms: Terms<C>) {
         if let Some(mut order) = self.part(key).get_mut(&key) {
-            debug_assert!(order.decided.is_none(), "decided twice");
-            order.decided = Some(Decided { decision, charges, forwards: 1, kept: false, note });
+            match order.state {
+                State::Deciding { bound_s } => order.state = State::Decided(Decided::new(random, terms, bound_s)),
+                State::Decided(_) | State::Released { .. } => debug_assert!(false, "decided twice"),
+            }
         }
     }
 
     /// Frees a number whose decision came to nothing.
-    fn abandon(&self, key: Key) {
-        self.remove_if(key, |order| order.decided.is_none());
+    fn abandon(&self, key: OrderKey) {
+        let removed = self.part(key).remove_if(&key, |_, order| matches!(order.state, State::Deciding { .. }));
+        if let Some((_, order)) = removed {
+            self.room.give(&order.share);
+        }
     }
 
-    /// Settles one forward of a decision; returns the charges where that was the last one and none was kept.
-    fn settle(&self, key: Key, decision: DecisionId, outcome: Outcome) -> Option<C> {
-        let ends = |order: &mut Order<C>| match order.decided.as_mut() {
-            Some(decided) if decided.decision == decision => decided.settle(outcome),
-            // Released since, and perhaps bound again.
-            Some(_) | None => false,
-        };
-        self.remove_if(key, ends).map(|decided| decided.charges)
+    fn key(&self, name: OrderName<'_>) -> (OrderKey, u64) {
+        OrderKey::of(&self.prf, name)
     }
 
-    fn remove_if(&self, key: Key, ends: impl FnOnce(&mut Order<C>) -> bool) -> Option<Decided<C>> {
-        let (_, order) = self.part(key).remove_if_mut(&key, |_, order| ends(order))?;
-        self.room.give(&order.share);
-        order.decided
+    fn id(&self, key: OrderKey, random: u64) -> DecisionId {
+        key.decision(&self.prf, random)
     }
 
-    fn key(&self, name: OrderName<'_>) -> Key {
-        let parts = [name.namespace.as_bytes(), name.merchant.as_str().as_bytes(), name.number.as_bytes()];
-        Key::new(self.prf.digest(&parts))
-    }
-
-    fn part(&self, key: Key) -> &DashMap<Key, Order<C>, BuildKeyHasher> {
+    fn part(&self, key: OrderKey) -> &DashMap<OrderKey, Order<C>, BuildKeyHasher> {
         key.choose(&self.parts)
-    }
-}
-
-impl<C> Order<C> {
-    fn is_live(&self, now_s: i64, keep_s: u32) -> bool {
-        let idle = self.decided.as_ref().is_some_and(|decided| decided.forwards == 0);
-        !idle || now_s <= self.bound_s.saturating_add(i64::from(keep_s))
-    }
-}
-
-impl<C> Decided<C> {
-    /// Settles one forward; tells whether the order ends with it.
-    fn settle(&mut self, outcome: Outcome) -> bool {
-        match outcome {
-            Outcome::Done | Outcome::Unknown => self.kept = true,
-            Outcome::Refused => {}
-        }
-        let left = self.forwards.checked_sub(1);
-        debug_assert!(left.is_some(), "more forwards settled than made");
-        // Saturating: were the assertion wrong, keeping the order is the safe side.
-        self.forwards = left.unwrap_or(0);
-        left == Some(0) && !self.kept
-    }
-}
-
-impl Namespace {
-    const fn as_bytes(self) -> &'static [u8] {
-        match self {
-            Self::Payment => b"payment",
-            Self::Refund => b"refund",
-        }
     }
 }
 
@@ -351,6 +291,12 @@ impl From<Full> for BindRefused {
             Full::Share => Self::ShareFull,
         }
     }
+}
+
+/// Returns how many released orders are known at once.
+const fn notes_max(entries_max: usize) -> usize {
+    let share = entries_max / NOTES_SHARE;
+    if share > NOTES_MIN { share } else { NOTES_MIN }
 }
 
 /// Waits between two looks at an order in flight, longer each time.
@@ -378,3 +324,9 @@ const YIELD_ROUND: u32 = 6;
 
 /// Round from which the spins grow no more; 1024 of them are about 50 us.
 const SPINS_ROUND_MAX: u32 = 10;
+
+/// How many entries the table may have for each note of a released order.
+const NOTES_SHARE: usize = 8;
+
+/// Least room for notes, so that a small table has some.
+const NOTES_MIN: usize = 1024;

@@ -59,9 +59,15 @@ impl Hasher for KeyHasher {
 /// Counts the entries of a table and bounds them, in all and per merchant.
 #[derive(Debug)]
 pub(super) struct Room {
-    used: AtomicUsize,
-    entries_max: usize,
+    entries: Count,
     entries_per_merchant_max: u32,
+}
+
+/// Counts up to a bound.
+#[derive(Debug)]
+pub(super) struct Count {
+    used: AtomicUsize,
+    max: usize,
 }
 
 /// Which bound is reached.
@@ -76,36 +82,56 @@ pub(super) enum Full {
 impl Room {
     /// Makes an empty room. `entries_max` is cut to [`ENTRIES_MAX`].
     pub(super) fn new(entries_max: usize, entries_per_merchant_max: u32) -> Self {
-        let entries_max = entries_max.min(ENTRIES_MAX);
-        Self { used: AtomicUsize::new(0), entries_max, entries_per_merchant_max }
+        Self { entries: Count::new(entries_max.min(ENTRIES_MAX)), entries_per_merchant_max }
     }
 
     /// Takes one entry for the merchant of `share`.
     pub(super) fn take(&self, share: &Share) -> Result<(), Full> {
-        // Relaxed, here and below: the counter publishes nothing but itself.
-        let below = |used: usize| (used < self.entries_max).then(|| used.saturating_add(1));
-        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, below).map_err(|_| Full::Table)?;
+        if !self.entries.take() {
+            return Err(Full::Table);
+        }
         if share.take(self.entries_per_merchant_max) {
             return Ok(());
         }
-        self.leave();
+        self.entries.give();
         Err(Full::Share)
     }
 
     /// Gives one entry of that merchant back.
     pub(super) fn give(&self, share: &Share) {
         share.give();
-        self.leave();
+        self.entries.give();
     }
 
     /// Returns how many entries are held.
     pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.entries.used()
+    }
+}
+
+impl Count {
+    /// Starts at zero.
+    pub(super) const fn new(max: usize) -> Self {
+        Self { used: AtomicUsize::new(0), max }
     }
 
-    fn leave(&self) {
+    /// Takes one; `false` at the bound.
+    #[must_use]
+    pub(super) fn take(&self) -> bool {
+        // Relaxed, here and below: the counter publishes nothing but itself.
+        let below = |used: usize| (used < self.max).then(|| used.saturating_add(1));
+        self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, below).is_ok()
+    }
+
+    /// Gives one back.
+    pub(super) fn give(&self) {
         let left = self.used.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_sub(1));
-        debug_assert!(left.is_ok(), "more entries given back than taken");
+        debug_assert!(left.is_ok(), "more given back than taken");
+    }
+
+    /// Returns how many are taken.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
     }
 }
 

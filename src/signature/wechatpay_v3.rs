@@ -164,10 +164,12 @@ impl<'a> Credentials<'a> {
 
 /// Splits `name="value"` off; a value is visible ASCII without quotes and backslashes, so it needs no unescaping.
 fn pair(text: &str) -> Option<(&str, &str, &str)> {
-    // PERF: one byte is looked for instead of two, and all bytes of a value are judged at once: 4,150 of the 26,300
-    // instructions of a decision less its RSA (callgrind of `admission/decide/batch/8`).
+    // PERF: a signature is 344 characters long: its end is looked for by a vectored search, and all bytes of a value are
+    // judged at once.
     let (name, rest) = text.split_once('=')?;
-    let (value, tail) = rest.strip_prefix('"')?.split_once('"')?;
+    let rest = rest.strip_prefix('"')?;
+    let end = memchr::memchr(b'"', rest.as_bytes())?;
+    let (value, tail) = (rest.get(..end)?, rest.get(end.checked_add(1)?..)?);
     let plain = value.bytes().fold(true, |plain, byte| plain & byte.is_ascii_graphic() & (byte != b'\\'));
     plain.then_some((name, value, tail))
 }

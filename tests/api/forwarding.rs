@@ -37,6 +37,7 @@ fn assert_same(sent: &Request, seen: &Message) -> String {
     assert_eq!(left.remove("tollgate-merchant"), Some(vec![deployment().merchant.mchid.into()]));
     let decision = left.remove("tollgate-decision").expect("the decision is named");
     assert_eq!(decision.len(), 1, "exactly once");
+    assert_eq!(left.remove("accept-encoding"), Some(vec![b"identity".to_vec()]), "whatever the client takes");
     let length = left.remove("content-length");
     assert_eq!(length.is_some(), !sent.body.is_empty() || sent.method == "POST", "framed anew");
     assert_eq!(left, fields(&sent.headers), "every other header, and no more");
@@ -194,26 +195,36 @@ fn a_change_of_any_byte_that_was_signed_is_refused() {
 fn forged_headers_are_stripped_and_the_gates_own_are_added_once() {
     let upstream = Upstream::start();
     let gate = Gate::before(&upstream);
-    let forged = |listener: &str, facts: &[&str]| {
+    let facts = [
+        ("Customer", "c-20018"),
+        ("Channel", "quick_pay"),
+        ("Instrument", "debit_card"),
+        ("Account-Class", "ii"),
+        ("Code-Grade", "b"),
+        ("Authentication", "two_factors"),
+        ("Scenario", "official_account"),
+    ];
+    let ask = |listener: &str, kept: &[(&str, &str)]| {
         let plain = Request::query("a");
         let mut request = plain.clone();
-        for name in ["Decision", "Merchant", "Channel-Excluded", "Anything", "Customer", "Channel"] {
-            let value = if name == "Channel" { "balance" } else { "forged" };
+        for (name, value) in facts {
             request = request.header(&format!("Tollgate-{name}"), value).header(&format!("tollgate_{name}"), value);
+        }
+        for name in ["Decision", "Merchant", "Channel-Excluded", "Anything"] {
+            request =
+                request.header(&format!("Tollgate-{name}"), "forged").header(&format!("tollgate_{name}"), "forged");
         }
         request =
             request.header("TOLLGATE_Decision", "forged").header("Tollgate", "other").header("X-Tollgate-Y", "other");
         let before = upstream.seen().len();
         assert_eq!(gate.connect(listener).ask(&request).status(), 200);
         let seen = &upstream.seen()[before];
-        let kept = plain.header("Tollgate", "other").header("X-Tollgate-Y", "other");
-        let kept = facts
-            .iter()
-            .fold(kept, |kept, name| kept.header(name, if name.ends_with("Channel") { "balance" } else { "forged" }));
+        let plain = plain.header("Tollgate", "other").header("X-Tollgate-Y", "other");
+        let kept = kept.iter().fold(plain, |kept, (name, value)| kept.header(&format!("Tollgate-{name}"), value));
         assert_same(&kept, seen)
     };
-    let one = forged("public", &[]);
-    let other = forged("hop", &["Tollgate-Customer", "Tollgate-Channel"]);
+    let one = ask("public", &[]);
+    let other = ask("hop", &facts);
     assert!(one != other && one.len() >= 32, "decisions have ids of their own that cannot be guessed: {one} {other}");
 }
 
@@ -236,6 +247,16 @@ fn headers_that_concern_the_connection_only_stay_behind() {
         .header("HTTP2-Settings", "AAMAAABkAAQAAP__");
     assert_eq!(gate.connect("public").ask(&request).status(), 200);
     assert_same(&kept, &upstream.seen()[0]);
+}
+
+#[test]
+fn answers_are_asked_for_uncompressed_since_they_are_read_and_signed() {
+    let upstream = Upstream::start();
+    let gate = Gate::before(&upstream);
+    let plain = Request::query("a");
+    let request = plain.clone().header("Accept-Encoding", "gzip, br").header("accept-encoding", "zstd, identity;q=0");
+    assert_eq!(gate.connect("public").ask(&request).status(), 200);
+    assert_same(&plain, &upstream.seen()[0]);
 }
 
 #[test]

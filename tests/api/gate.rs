@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,17 +13,32 @@ use tollgate::config;
 use tollgate::front::Address;
 use tollgate::metrics::Readings;
 use tollgate::reason::Reason;
+use tollgate::replay::Orders;
 use tollgate::server::{self, Controller, Running};
-use tollgate::time::{Clock as _, SystemClock};
+use tollgate::time::{Clock, SystemClock, UnixMillis};
 
 use crate::client::{Client, PATIENCE};
 use crate::deployment::{deployment, write_secret};
+use crate::raw::Message;
 use crate::upstream::Upstream;
 
 /// A gate that runs. Dropped, it drains.
 pub struct Gate {
     running: Option<Running>,
     settings: Settings,
+    clock: Arc<ShiftedClock>,
+}
+
+/// The system's clock, set ahead by as much as a test says.
+#[derive(Default)]
+struct ShiftedClock {
+    ahead_ms: AtomicI64,
+}
+
+impl Clock for ShiftedClock {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(SystemClock.now().0 + self.ahead_ms.load(Ordering::SeqCst))
+    }
 }
 
 /// A configuration in a folder of its own.
@@ -43,7 +59,7 @@ impl Settings {
         for name in ["tls_certificate_file", "tls_key_file"] {
             settings.listener("tls").insert(name.to_owned(), tls[name].clone());
         }
-        settings.set("gate.workers", 1);
+        settings.set("gate.workers", 1).set("gate.time_zone", zone());
         // Nothing is under way when a test ends well.
         settings.set("bounds.drain_timeout_ms", 100);
         settings.set("upstream.address", unreachable());
@@ -131,8 +147,27 @@ impl Gate {
     pub fn start(settings: Settings) -> Self {
         let file = settings.write();
         let config = config::load(&file, SystemClock.now()).unwrap_or_else(|error| panic!("{error}"));
-        let running = server::start(config, Some(file), Arc::new(SystemClock)).expect("start");
-        Self { running: Some(running), settings }
+        let clock = Arc::new(ShiftedClock::default());
+        let running = server::start(config, Some(file), Arc::<ShiftedClock>::clone(&clock)).expect("start");
+        Self { running: Some(running), settings, clock }
+    }
+
+    /// Sets the gate's clock ahead, and has the gate see what is past by then.
+    pub fn advance_s(&self, seconds: i64) {
+        self.clock.ahead_ms.fetch_add(seconds * 1000, Ordering::SeqCst);
+        self.sweep();
+    }
+
+    /// Has the gate look through all of its tables.
+    pub fn sweep(&self) {
+        // Twice: the gate's own thread may just have taken a part out of turn.
+        (0..2 * Orders::<()>::SWEEPS_PER_PASS).for_each(|_| self.control().sweep());
+    }
+
+    /// Sends a request to the control listener.
+    pub fn ask_control(&self, method: &str, target: &str, body: &str) -> Message {
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.connect("control").ask_raw((head + body).as_bytes())
     }
 
     /// Returns where a listener listens.
@@ -207,6 +242,14 @@ impl Drop for Gate {
 pub fn unreachable() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     listener.local_addr().expect("address").to_string()
+}
+
+/// Chooses a time zone in which no day ends while the tests run.
+fn zone() -> &'static str {
+    const HOUR_S: i64 = 3600;
+    let midnight_in_shanghai = 15 * HOUR_S..17 * HOUR_S;
+    let shanghai = !midnight_in_shanghai.contains(&SystemClock.now().seconds().rem_euclid(24 * HOUR_S));
+    if shanghai { "Asia/Shanghai" } else { "UTC" }
 }
 
 /// One limit, on the merchant's receipts of a day: 1000 fen.

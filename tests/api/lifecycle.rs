@@ -9,6 +9,7 @@ use crate::client::{Client, PATIENCE, tcp};
 use crate::deployment::deployment;
 use crate::gate::{Gate, Settings};
 use crate::process::Process;
+use crate::raw::Message;
 use crate::request::{Request, unique};
 use crate::upstream::{Upstream, ok};
 
@@ -25,15 +26,14 @@ fn order() -> Request {
     Request::order(&unique("o"), 1)
 }
 
-/// Tells whether the gate answers on a new connection.
-fn answers(address: &Address) -> bool {
+/// Returns what is answered on a new connection.
+fn answer_of(address: &Address) -> Option<Message> {
     let Address::Tcp(address) = address else { panic!("a TCP address") };
-    TcpStream::connect(address).is_ok_and(|stream| {
-        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        let mut client = Client::of(stream);
-        // What the kernel still took is closed with the listener.
-        client.try_send(&order().wire()) && client.answer_if_any().is_some()
-    })
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let mut client = Client::of(stream);
+    // What the kernel still took is closed with the listener.
+    client.try_send(&order().wire()).then(|| client.answer_if_any()).flatten()
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn sigterm_lets_what_is_under_way_finish_and_takes_nothing_new() {
     process.signal("TERM");
     process.wait_for_line("draining");
     idle.expect_close();
-    assert!(!answers(process.address("public")), "new connections are refused");
+    assert_eq!(answer_of(process.address("public")), None, "new connections are refused");
     assert_eq!(process.control("GET", "/livez").status(), 200, "the control listener is there to the end");
     assert_eq!(process.control("GET", "/readyz").status(), 503);
     assert!(process.ended().is_none(), "something is under way");

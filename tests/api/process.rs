@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -166,6 +166,18 @@ impl Drop for Process {
             assert!(matches!(signal, None | Some(9)), "the program crashed: {signal:?} {:#?}", self.lines());
         }
     }
+}
+
+/// Runs a command of the program to its end.
+pub fn tollgate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tollgate")).args(arguments).stdin(Stdio::null()).output().expect("it runs")
+}
+
+/// Runs a command of the program that must succeed, and returns what it prints.
+pub fn printed(arguments: &[&str]) -> String {
+    let output = tollgate(arguments);
+    assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
 }
 
 /// Reads name and address from a line of the log.

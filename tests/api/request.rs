@@ -58,6 +58,36 @@ impl Request {
         Self::new("POST", &format!("/v3/pay/transactions/out-trade-no/{number}/close"), body)
     }
 
+    /// Makes a payment by the code that the customer shows.
+    pub fn code_payment(number: &str, fen: u64) -> Self {
+        Self { target: CODE_PAYMENT.to_owned(), ..Self::order(number, fen) }
+    }
+
+    /// Makes a query for an order by the number that the platform gave it.
+    pub fn query_by_id(id: &str) -> Self {
+        let mchid = deployment().merchant.mchid;
+        Self::new("GET", &format!("/v3/pay/transactions/id/{id}?mchid={mchid}"), "")
+    }
+
+    /// Makes the reversal of an order.
+    pub fn reverse(number: &str) -> Self {
+        let closing = Self::close(number);
+        Self { target: closing.target.replace("/close", "/reverse"), ..closing }
+    }
+
+    /// Makes a refund of so much of an order.
+    pub fn refund_of(order: &str, number: &str, fen: u64) -> Self {
+        let body = format!(
+            r#"{{"out_trade_no":"{order}","out_refund_no":"{number}","amount":{{"refund":{fen},"total":1000,"currency":"CNY"}}}}"#
+        );
+        Self::new("POST", "/v3/refund/domestic/refunds", body).header("Content-Type", "application/json")
+    }
+
+    /// Makes a query for a refund.
+    pub fn refund_query(number: &str) -> Self {
+        Self::new("GET", &format!("/v3/refund/domestic/refunds/{number}"), "")
+    }
+
     /// Makes a refund.
     pub fn refund(number: &str) -> Self {
         let body = format!(
@@ -137,3 +167,6 @@ pub fn unique(prefix: &str) -> String {
 
 /// Where orders are made.
 pub const ORDER: &str = "/v3/pay/transactions/jsapi";
+
+/// Where payments by code are made.
+const CODE_PAYMENT: &str = "/v3/pay/transactions/codepay";

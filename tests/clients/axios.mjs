@@ -36,8 +36,8 @@ async function make(call) {
     const answer = await (call.data ? resource.post(call.data, config) : resource.get(config));
     return { status: answer.status, data: answer.data };
   } catch (error) {
-    const { status, data } = error.response ?? {};
-    return { error: error.code, message: error.message, status, data };
+    const { status, data, headers } = error.response ?? {};
+    return { error: error.code, message: error.message, status, data, retry_after: headers?.['retry-after'] };
   } finally {
     restore();
   }

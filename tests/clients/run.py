@@ -18,8 +18,9 @@ import suite_axios
 import suite_openssl
 import suite_raw
 import suite_wechatpayv3
+from books import Books
 from checks import Checks, equal, holds
-from scene import Scene
+from scene import BOOKS_NODE, BOOKS_PYTHON, Scene
 from signing import check_forwarded
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -63,7 +64,7 @@ def _run(binary, modules, folder, checks):
             children["gate"] = processes.Child([binary, "serve", "--config", scene.config_file], f"{folder}/gate.log")
             processes.wait_until_ready(children["gate"], scene.control_port, "/readyz")
         if not checks.failed:
-            _play(scene, modules, checks)
+            _play(binary, scene, modules, checks)
     finally:
         statuses = {name: child.stop() for name, child in reversed(children.items())}
     checks.suite("gate")
@@ -98,10 +99,10 @@ def _start_upstream(scene):
     return child
 
 
-def _play(scene, modules, checks):
+def _play(binary, scene, modules, checks):
     suites = {
-        "wechatpayv3": lambda: suite_wechatpayv3.run(scene, checks),
-        "wechatpay-axios-plugin": lambda: suite_axios.run(scene, checks, modules),
+        "wechatpayv3": lambda: suite_wechatpayv3.run(scene, checks, Books(binary, scene, BOOKS_PYTHON)),
+        "wechatpay-axios-plugin": lambda: suite_axios.run(scene, checks, modules, Books(binary, scene, BOOKS_NODE)),
         "curl and openssl": lambda: suite_openssl.run(scene, checks),
         "by hand": lambda: suite_raw.run(scene, checks),
     }

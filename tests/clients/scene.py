@@ -17,6 +17,7 @@ class Merchant:
 
     mchid: str
     kind: str = "ordinary"
+    category: str = "retail"
     apps: tuple = ()
     platform_key: str = None
     suspended: bool = False
@@ -57,7 +58,9 @@ class Scene:
     def write_config(self, deployment_key_file):
         """Writes the configuration, with a deployment key that the gate made itself."""
         shutil.copy(deployment_key_file, f"{self.folder}/deployment.key")
-        limits = LIMITS.format(ceiling=TRANSACTION_FEN_MAX, micro=MICRO_DAY_FEN_MAX)
+        limits = LIMITS.format(
+            ceiling=TRANSACTION_FEN_MAX, micro=MICRO_DAY_FEN_MAX, books=BOOKS_CATEGORY, net=NET_DAY_FEN_MAX
+        )
         sections = [self._gate_section(), *map(_merchant_section, self.merchants.values()), limits]
         self._write("tollgate.toml", "\n".join(sections).encode())
 
@@ -122,6 +125,8 @@ def _merchants(public_key_id):
         Merchant(SUSPENDED, apps=every, suspended=True),
         Merchant(BARE_KEY, apps=every, bare=True),
         Merchant(MICRO, apps=every, kind="micro"),
+        Merchant(BOOKS_PYTHON, apps=every, category=BOOKS_CATEGORY),
+        Merchant(BOOKS_NODE, apps=every, category=BOOKS_CATEGORY),
     ]
 
 
@@ -131,7 +136,7 @@ def _merchant_section(merchant):
         f'mchid = "{merchant.mchid}"',
         f'name = "Merchant {merchant.mchid}"',
         f'kind = "{merchant.kind}"',
-        'category = "retail"',
+        f'category = "{merchant.category}"',
         'risk = "normal"',
     ]
     if merchant.downloads:
@@ -160,6 +165,9 @@ PUBLIC_KEY_MODE = "1900000002"
 SUSPENDED = "1900000003"
 BARE_KEY = "1900000004"
 MICRO = "1900000005"
+# Each has its limits to itself, so that a suite can tell to the last fen what is used of them.
+BOOKS_PYTHON = "1900000006"
+BOOKS_NODE = "1900000007"
 
 PUBLIC_KEY_ID = "PUB_KEY_ID_0000000000000000000000000000000001"
 HOST = "api.mch.weixin.qq.com"
@@ -169,6 +177,8 @@ OPENID = "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"
 
 TRANSACTION_FEN_MAX = 500_000
 MICRO_DAY_FEN_MAX = 100_000
+BOOKS_CATEGORY = "books"
+NET_DAY_FEN_MAX = 1_000
 
 # Each kind of interface with the scenario it was approved for and its appid.
 APPS = {
@@ -231,4 +241,17 @@ id = "micro-day"
 when = {{ merchant_kind = ["micro"] }}
 per = ["merchant"]
 day_fen = {micro}
+
+[[limit]]
+id = "net-day"
+when = {{ category = ["{books}"] }}
+per = ["merchant"]
+day_fen = {net}
+
+[[limit]]
+id = "gross-day"
+when = {{ category = ["{books}"] }}
+per = ["merchant"]
+refund = "keep"
+day_fen = 1000000
 """

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime, timezone
 
 from wechatpayv3 import WeChatPay, WeChatPayType
 from wechatpayv3.core import Core
@@ -12,10 +13,12 @@ from checks import equal, holds, raises
 from scene import (
     APPID,
     BARE_KEY,
+    BOOKS_PYTHON,
     CERTIFICATE_MODE,
     MICRO,
     MICRO_DAY_FEN_MAX,
     MINI_PROGRAM_APPID,
+    NET_DAY_FEN_MAX,
     OPENID,
     PUBLIC_KEY_MODE,
     SUSPENDED,
@@ -24,7 +27,7 @@ from scene import (
 from upstream import body, header
 
 
-def run(scene, checks):
+def run(scene, checks, books):
     """Runs the checks of this client."""
     _point_at(scene.url)
     checks.suite("wechatpayv3, certificate")
@@ -44,6 +47,7 @@ def run(scene, checks):
     _standing(scene, checks)
     _forgeries(scene, checks, merchant)
     _public_key_mode(scene, checks)
+    _books(scene, checks, books)
 
 
 def _point_at(url):
@@ -243,12 +247,58 @@ def _public_key_mode(scene, checks):
         raises("No wechatpay platform certificate", lambda: _client(merchant))
 
 
+def _books(scene, checks, books):
+    checks.suite("wechatpayv3, books")
+    client = _with_public_key(scene, scene.merchants[BOOKS_PYTHON])
+    first, second, third, refund = (scene.order_number() for _ in range(4))
+    part = NET_DAY_FEN_MAX * 6 // 10
+    rest = NET_DAY_FEN_MAX - part
+    with checks.rule("orders up to the limit pass, and are held"):
+        equal("first", _pay(client, first, total=part, attach="states:NOTPAY,SUCCESS")[0], 200)
+        equal("second", _pay(client, second, total=rest, attach="states:NOTPAY")[0], 200)
+        books.check(net=(part + rest, 0), gross=(part + rest, 0))
+    with checks.rule("the next is RULE_LIMIT, and its error says which limit, and until when"):
+        text = _refused(scene, 403, "RULE_LIMIT", lambda: _pay(client, scene.order_number(), total=1))
+        detail = json.loads(text)["detail"]
+        equal("limit", (detail["limit"], detail["window"]), ("net-day", "day"))
+        resets_at = datetime.fromisoformat(detail["resets_at"])
+        holds(f"{resets_at} is past", resets_at > datetime.now(timezone.utc))
+        books.check(net=(part + rest, 0), gross=(part + rest, 0))
+    with checks.rule("a query of an order that is not paid yet changes nothing, one of a paid order commits it"):
+        equal("state", json.loads(client.query(out_trade_no=first)[1])["trade_state"], "NOTPAY")
+        books.check(net=(part + rest, 0), gross=(part + rest, 0))
+        equal("state", json.loads(client.query(out_trade_no=first)[1])["trade_state"], "SUCCESS")
+        books.check(net=(rest, part), gross=(rest, part))
+    with checks.rule("a close gives room, and another order takes it"):
+        equal("closed", client.close(second)[0], 204)
+        books.check(net=(0, part), gross=(0, part))
+        equal("third", _pay(client, third, total=rest)[0], 200)
+        books.check(net=(rest, part), gross=(rest, part))
+    amount = {"refund": 200, "total": part, "currency": "CNY"}
+    with checks.rule("a refund under way gives no room"):
+        reason = "states:PROCESSING,SUCCESS"
+        equal("refund", client.refund(refund, amount, out_trade_no=first, reason=reason)[0], 200)
+        books.check(net=(rest, part), gross=(rest, part))
+    with checks.rule("a refund found to have succeeded gives room, but not to a limit on what is received gross"):
+        equal("state", json.loads(client.query_refund(refund)[1])["status"], "SUCCESS")
+        books.check(net=(rest, part - 200), gross=(rest, part))
+        _refused(scene, 403, "RULE_LIMIT", lambda: _pay(client, scene.order_number(), total=201))
+        equal("fourth", _pay(client, scene.order_number(), total=200)[0], 200)
+        books.check(net=(rest + 200, part - 200), gross=(rest + 200, part))
+    with checks.rule("the operator settles by the decision that the upstream was told"):
+        (decision,) = header(scene.records.new()[-1], "Tollgate-Decision")
+        equal("told", books.commit(decision), f"{decision}: committed\n")
+        books.check(net=(rest, part), gross=(rest, part + 200))
+        equal("told again", books.commit(decision), f"{decision}: committed already; nothing was done\n")
+
+
 def _refused(scene, status, code, call):
     scene.records.new()
     found, text = call()
     equal("answer", (found, json.loads(text)["code"]), (status, code))
     holds(f"no message in {text}", json.loads(text)["message"])
     equal("requests that reached the upstream", scene.records.new(), [])
+    return text
 
 
 AMOUNT = {"refund": 100, "total": 100, "currency": "CNY"}

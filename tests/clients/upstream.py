@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import gzip
 import json
 import re
 import threading
@@ -42,23 +43,39 @@ def body(record):
 
 
 class Book:
-    """Orders and refunds, as far as answers need them."""
+    """Orders and refunds, as far as answers need them.
+
+    The free text of an order or a refund may name the states that it passes through, as `states:NOTPAY,SUCCESS`: each
+    answer that shows a state moves on to the next, and the last one stays.
+    """
 
     def __init__(self):
         self._lock = threading.Lock()
         self._orders = {}
         self._refunds = {}
+        self._states = {}
 
     def order(self, order, kind):
         """Takes an order; the same number again is the same order."""
         with self._lock:
             number = order["out_trade_no"]
-            return self._orders.setdefault(number, self._transaction(order, kind))
+            if number not in self._orders:
+                self._orders[number] = self._transaction(order, kind)
+                self._states[number] = _states(order.get("attach"), "SUCCESS")
+            transaction = self._orders[number]
+            return self._shown(transaction, number, "trade_state") if kind == "CODEPAY" else transaction
 
     def query(self, name, value):
         """Finds an order by its number or transaction id."""
         with self._lock:
-            return next((order for order in self._orders.values() if order[name] == value), None)
+            found = next((order for order in self._orders.values() if order[name] == value), None)
+            return found and self._shown(found, found["out_trade_no"], "trade_state")
+
+    def close(self, number):
+        """Closes an order, where there is one."""
+        with self._lock:
+            if number in self._orders:
+                self._states[number] = ["CLOSED"]
 
     def refund(self, request):
         """Takes a refund."""
@@ -71,17 +88,26 @@ class Book:
             "channel": "ORIGINAL",
             "user_received_account": "支付用户零钱",
             "create_time": _now(),
-            "status": "PROCESSING",
             "funds_account": "AVAILABLE",
             "amount": {**amount, "payer_total": amount["total"], "payer_refund": amount["refund"]},
         }
+        number = request["out_refund_no"]
         with self._lock:
-            return self._refunds.setdefault(request["out_refund_no"], refund)
+            if number not in self._refunds:
+                self._refunds[number] = refund
+                self._states[f"refund {number}"] = _states(request.get("reason"), "PROCESSING")
+            return self._shown(self._refunds[number], f"refund {number}", "status")
 
     def refund_of(self, number):
         """Finds a refund by its number."""
         with self._lock:
-            return self._refunds.get(number)
+            found = self._refunds.get(number)
+            return found and self._shown(found, f"refund {number}", "status")
+
+    def _shown(self, content, key, member):
+        states = self._states[key]
+        state = states.pop(0) if len(states) > 1 else states[0]
+        return {**content, member: state}
 
     def _transaction(self, order, kind):
         total = order["amount"]["total"]
@@ -91,8 +117,6 @@ class Book:
             "appid": order["appid"],
             "mchid": order["mchid"],
             "trade_type": kind,
-            "trade_state": "SUCCESS",
-            "trade_state_desc": "支付成功",
             "bank_type": "OTHERS",
             "success_time": _now(),
             "payer": {"openid": "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"},
@@ -124,7 +148,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answers orders, closings and refunds."""
         received = self._body()
         self._record(received)
-        if re.fullmatch(r"/v3/pay/transactions/out-trade-no/[^/]+/close", self.path):
+        if found := re.fullmatch(r"/v3/pay/transactions/out-trade-no/([^/]+)/close", self.path):
+            self.server.book.close(found[1])
             return self._answer(204, None)
         if self.path == "/v3/refund/domestic/refunds":
             return self._answer(200, self.server.book.refund(json.loads(received)))
@@ -156,7 +181,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status, content):
         answer = b"" if content is None else json.dumps(content, ensure_ascii=False).encode()
+        # As common servers do: whoever reads on the way must have said that it cannot.
+        compressed = content is not None and "gzip" in self.headers.get("Accept-Encoding", "")
+        if compressed:
+            answer = gzip.compress(answer)
         self.send_response(status)
+        if compressed:
+            self.send_header("Content-Encoding", "gzip")
         if self.headers.get(SIGN_HEADER):
             for name, value in OWN_SIGNATURE.items():
                 self.send_header(name, value)
@@ -198,6 +229,11 @@ class Handler(BaseHTTPRequestHandler):
         }
         with self.server.record_lock, open(self.server.records_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def _states(text, usual):
+    _, named, states = (text or "").partition("states:")
+    return states.split(",") if named else [usual]
 
 
 def _now():

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tollgate::admission::{Admission, Batch, Decision, Engine, Refusal, Shared, SharedParts};
+use tollgate::admission::{Admission, Batch, Decision, Engine, Refusal, Shared, SharedParts, Stake, UsageQuery};
 use tollgate::certificate::Authority;
 use tollgate::journal::{Journal, Recent, Shelf};
 use tollgate::merchant::{
-    AppSpec, KeyOrigin, KeySpec, KeyStatus, LimitSpec, MerchantSpec, Policy, Predicate, RiskFactors, Routes,
-    SubjectPart, UnknownSubject,
+    AppSpec, HoldRules, KeyOrigin, KeySpec, KeyStatus, LimitSpec, MerchantSpec, Policy, Predicate, Refunds,
+    RiskFactors, Routes, SubjectPart, UnknownSubject,
 };
 use tollgate::prf::DeploymentKey;
-use tollgate::quota::{Bounds, CELLS_PER_ROW_MAX, RowKey};
+use tollgate::quota::{Bounds, RowKey};
 use tollgate::reason::Reason;
-use tollgate::replay::{NonceBounds, OrderBounds};
+use tollgate::replay::{NonceBounds, OrderBounds, Orders};
 use tollgate::request::Request;
 use tollgate::time::{CalendarRule, UnixMillis};
 use tollgate::types::{Fen, Interface, LimitMode, MerchantKind, Risk, Scenario, Unit};
@@ -30,6 +30,7 @@ pub struct Setup {
     pub authority: Option<Authority>,
     pub nonces: NonceBounds,
     pub orders: OrderBounds,
+    pub holds: HoldRules,
     pub quota: Bounds,
 }
 
@@ -43,6 +44,7 @@ impl Default for Setup {
             authority: None,
             nonces: NonceBounds { entries_max: 1 << 20, entries_per_merchant_max: 1 << 20, tolerance_s: 300 },
             orders: OrderBounds { entries_max: 1 << 20, entries_per_merchant_max: 1 << 20, keep_s: 86_400 },
+            holds: HoldRules::default(),
             quota: Bounds { rows_max: 1 << 20, rows_per_merchant_max: 1 << 20 },
         }
     }
@@ -68,9 +70,9 @@ impl Setup {
 
     /// Makes the gate.
     pub fn gate(self) -> Gate {
-        let (nonces, orders, quota) = (self.nonces, self.orders, self.quota);
+        let (nonces, orders, holds, quota) = (self.nonces, self.orders, self.holds, self.quota);
         let deployment_key = DeploymentKey::new(SECRET);
-        let parts = SharedParts { policy: self.policy(), deployment_key, nonces, orders, quota };
+        let parts = SharedParts { policy: self.policy(), deployment_key, nonces, orders, holds, quota };
         let shared = Arc::new(Shared::new(parts));
         let journal = Recent::new(1 << 10);
         let shelf = journal.shelf();
@@ -139,15 +141,52 @@ impl Gate {
         self.refuse(draft).reason
     }
 
-    /// Reads a cell of the row that a limit keeps for a subject, which is named by tags and values in turn.
+    /// Reads a cell of the rows that a limit keeps for a subject, which is named by tags and values in turn: the day, the
+    /// month, the year or the lifetime.
     pub fn cell(&self, limit: &str, subject: &[&str], cell: usize) -> Option<(u16, u64)> {
-        self.shared.table().usage(row_key(limit, subject), CELLS_PER_ROW_MAX, cell)
+        let cells = self.shared.table().usage(row_key(limit, subject));
+        cells.get(cell).copied().flatten().map(|cell| (cell.window_id, cell.used))
     }
 
     /// Returns what is used in that cell; 0 where the row does not exist.
     pub fn used(&self, limit: &str, subject: &[&str], cell: usize) -> u64 {
         self.cell(limit, subject, cell).map_or(0, |(_, used_fen)| used_fen)
     }
+
+    /// Returns what is used, held and committed of the first window of a limit of the first merchant.
+    #[track_caller]
+    pub fn books(&self, limit: &str) -> (u64, u64, u64) {
+        let merchant = Some(mchid(0).parse().expect("a merchant"));
+        let query = UsageQuery { limit: Some(limit.to_owned()), merchant, ..UsageQuery::default() };
+        let usage = self.shared.usage(&query, self.now).expect("a limit of a merchant");
+        let window = &usage.first().expect("the limit").windows.first().expect("a window");
+        (window.used, window.held, window.committed)
+    }
+
+    /// Sweeps all parts of the tables.
+    pub fn sweep(&self) {
+        (0..Orders::<Stake>::SWEEPS_PER_PASS).for_each(|_| self.shared.sweep(self.now));
+    }
+
+    /// Moves the clock.
+    pub fn pass(&mut self, seconds: i64) {
+        self.now = UnixMillis(self.now.0 + seconds * 1000);
+    }
+
+    /// Checks that what is used is what was taken less what was given back and what has passed.
+    #[track_caller]
+    pub fn assert_conserved(&self) {
+        assert_conserved(&self.shared);
+    }
+}
+
+/// Checks that nothing was made or lost in the table of a gate at rest.
+#[track_caller]
+pub fn assert_conserved(shared: &Shared) {
+    let conservation = shared.table().conservation();
+    assert_eq!((conservation.error, conservation.stripes_checked), (0, conservation.stripes), "{conservation:?}");
+    let used = conservation.taken.wrapping_sub(conservation.given_back).wrapping_sub(conservation.passed);
+    assert_eq!(shared.table().used_total(), used);
 }
 
 /// Makes an engine of its own over what a gate shares.
@@ -210,6 +249,12 @@ pub fn certified(index: usize, id: &str) -> KeySpec {
     KeySpec { origin: KeyOrigin::Certificate { not_before, not_after }, ..key(index, id) }
 }
 
+/// Registers a key that an API certificate vouches for whatever the clock says.
+pub fn always_certified(index: usize, id: &str) -> KeySpec {
+    let (not_before, not_after) = (UnixMillis(0), UnixMillis(i64::MAX));
+    KeySpec { origin: KeyOrigin::Certificate { not_before, not_after }, ..key(index, id) }
+}
+
 /// Makes a limit on all payments without a ceiling yet.
 pub fn limit(id: &str, subject: &[SubjectPart]) -> LimitSpec {
     LimitSpec {
@@ -225,6 +270,7 @@ pub fn limit(id: &str, subject: &[SubjectPart]) -> LimitSpec {
         year: None,
         lifetime: None,
         mode: LimitMode::Enforce,
+        refund: Refunds::Return,
         risk_factors: RiskFactors::default(),
         overrides: Vec::new(),
     }

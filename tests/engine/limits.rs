@@ -24,8 +24,8 @@ fn on(id: &str, predicate: Predicate) -> LimitSpec {
 #[track_caller]
 fn assert_exceeds(gate: &mut Gate, draft: &Draft, id: &str, window: Option<Window>) {
     let refusal = gate.refuse(draft);
-    let detail = Detail::Limit { limit: id.to_owned(), window };
-    assert_eq!((refusal.reason, refusal.detail), (Reason::LimitExceeded, detail));
+    let Detail::Limit { limit, window: found, .. } = refusal.detail else { panic!("{refusal:?}") };
+    assert_eq!((refusal.reason, limit.as_str(), found), (Reason::LimitExceeded, id, window));
 }
 
 #[test]
@@ -69,13 +69,14 @@ fn a_limit_of_payments_counts_each_as_one_and_beside_the_money() {
     let refused = gate.admit(&Draft::native(0, "T2", 400));
     assert_exceeds(&mut gate, &Draft::native(0, "T3", 1), "count", Some(Window::Day));
     refused.settle(Outcome::Refused);
-    assert_eq!([0, 1, 2, 3].map(|cell| gate.used(row, &FIRST, cell)), [1; 4]);
+    assert_eq!([0, 1, 2, 3].map(|cell| gate.used(row, &FIRST, cell)), [1, 1, 0, 0]);
     gate.admit(&Draft::native(0, "T3", 1)).settle(Outcome::Done);
     gate.now = tollgate::time::UnixMillis(gate.now.0 + 86_400_000);
     gate.admit(&Draft::native(0, "T4", 1)).settle(Outcome::Done);
     assert_exceeds(&mut gate, &Draft::native(0, "T5", 1), "count", Some(Window::Month));
-    let table = gate.shared.table();
-    assert_eq!(table.taken_fen() - table.given_back_fen(), 4 * (3 + 602));
+    // The day before has passed: three payments of 602 in the month, one of 1 in the day.
+    assert_eq!(gate.shared.table().used_total(), (3 + 602) + (1 + 1));
+    gate.assert_conserved();
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn all_limits_are_charged_or_none() {
     };
     assert_eq!(used(&gate), (100, 100, 100));
     assert_exceeds(&mut gate, &Draft::native(0, "T2", 11), "month", Some(Window::Day));
-    assert_eq!((used(&gate), gate.shared.table().used_total()), ((100, 100, 100), 800));
+    assert_eq!((used(&gate), gate.shared.table().used_total()), ((100, 100, 100), 400));
     assert_eq!(gate.shared.orders().len(), 1, "a refusal frees its number");
     let _second = gate.admit(&Draft::native(0, "T2", 10));
     assert_eq!(used(&gate), (110, 110, 110));
@@ -152,7 +153,7 @@ fn an_unknown_customer_is_refused_or_held_to_the_single_transaction_as_the_limit
     assert_eq!((gate.shared.table().rows(), gate.shared.table().used_total()), (0, 0));
     let mut gate = Gate::limited([spec("known", UnknownSubject::Refuse)]);
     let refusal = gate.refuse(&Draft::native(0, "T1", 50));
-    let detail = Detail::Limit { limit: "known".to_owned(), window: None };
+    let detail = Detail::Limit { limit: "known".to_owned(), window: None, ends: None };
     assert_eq!((refusal.reason, refusal.detail), (Reason::LimitSubjectUnknown, detail));
     let _known = gate.admit(&Draft::native(0, "T1", 50).hop(&[("tollgate-customer", "c1")]));
     assert_eq!(gate.used("known", &["customer", "c1", "category", "retail"], 0), 50);
@@ -386,9 +387,8 @@ fn a_shadow_limit_decides_and_reports_and_never_refuses() {
         [vec![], vec!["customer".to_owned()], vec!["day".to_owned()], vec!["day".to_owned(), "customer".to_owned()]]
     );
     drop((fits, unknown, full, both));
-    let table = gate.shared.table();
-    assert_eq!(table.used_total(), 0);
-    assert_eq!(table.taken_fen(), table.given_back_fen());
+    assert_eq!(gate.shared.table().used_total(), 0);
+    gate.assert_conserved();
 }
 
 #[test]
@@ -423,17 +423,22 @@ fn a_window_that_is_added_or_removed_forgets_nothing_of_the_others() {
     assert_exceeds(&mut gate, &Draft::native(0, "T2", 51), "day", Some(Window::Month));
     gate.admit(&Draft::native(0, "T2", 50)).settle(Outcome::Done);
     let long = |year, lifetime| LimitSpec { day: None, year, lifetime, ..merchant_day("day", 1) };
-    gate.shared.replace_policy(Setup::limited([long(fen(160), None)]).policy());
+    // Day and month count together; a year and a lifetime each from when it has a ceiling.
+    gate.shared.replace_policy(Setup::limited([long(fen(10), None)]).policy());
     assert_exceeds(&mut gate, &Draft::native(0, "T3", 11), "day", Some(Window::Year));
-    gate.shared.replace_policy(Setup::limited([long(None, fen(155))]).policy());
-    assert_exceeds(&mut gate, &Draft::native(0, "T3", 6), "day", Some(Window::Lifetime));
-    gate.admit(&Draft::native(0, "T3", 5)).settle(Outcome::Done);
-    assert_eq!([0, 1, 2, 3].map(|cell| gate.used("day", &FIRST, cell)), [155; 4]);
+    gate.admit(&Draft::native(0, "T3", 10)).settle(Outcome::Done);
+    gate.shared.replace_policy(Setup::limited([long(None, fen(5))]).policy());
+    assert_exceeds(&mut gate, &Draft::native(0, "T4", 6), "day", Some(Window::Lifetime));
+    gate.admit(&Draft::native(0, "T4", 5)).settle(Outcome::Done);
+    gate.shared.replace_policy(Setup::limited([both()]).policy());
+    assert_exceeds(&mut gate, &Draft::native(0, "T5", 1), "day", Some(Window::Day));
+    assert_eq!([0, 1, 2, 3].map(|cell| gate.used("day", &FIRST, cell)), [150, 150, 10, 5]);
 }
 
 #[test]
 fn sixteen_limits_are_charged_together_and_no_more_are_taken() {
-    let limits = |count: usize| (0..count).map(|number| merchant_day(&format!("limit-{number}"), 100));
+    let four = |id: String| LimitSpec { year: fen(200), lifetime: fen(300), ..merchant_day(&id, 100) };
+    let limits = |count: usize| (0..count).map(|number| four(format!("limit-{number}")));
     let mut gate = Gate::limited(limits(16));
     let _all = gate.admit(&Draft::native(0, "T1", 7));
     assert!((0..16).all(|number| gate.used(&format!("limit-{number}"), &FIRST, 0) == 7));

@@ -97,7 +97,7 @@ fn the_same_order_spelled_by_two_clients_is_charged_once() {
     assert_eq!(duplicates, orders.len() - 1);
     assert!(admissions.iter().all(|admission| admission.id == admissions[0].id));
     let customer = ["openid", APPID, "oUpF8uMuAJO_M2pxb1Q9zNjWeS6o"];
-    assert_eq!((gate.used("day", &customer, 0), gate.shared.table().used_total()), (100, 400));
+    assert_eq!((gate.used("day", &customer, 0), gate.shared.table().used_total()), (100, 200));
 }
 
 #[test]

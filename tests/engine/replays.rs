@@ -113,7 +113,8 @@ fn a_trusted_hop_that_delivers_twice_gets_the_stored_decision() {
     let admitted = Draft::native(0, "T1", 60).hop(&[]).sign(gate.now);
     let refused = Draft::native(0, "T2", 50).hop(&[]).sign(gate.now);
     let first = gate.admit_call(&admitted);
-    let detail = Detail::Limit { limit: "day".to_owned(), window: Some(Window::Day) };
+    let midnight = Some(UnixMillis(NOW.0 + 12 * 3_600_000));
+    let detail = Detail::Limit { limit: "day".to_owned(), window: Some(Window::Day), ends: midnight };
     let refusal = gate.refuse_call(&refused);
     assert_eq!((refusal.reason, refusal.detail), (Reason::LimitExceeded, detail));
     first.settle(Outcome::Done);

@@ -109,6 +109,11 @@ impl Draft {
         Self::order(merchant, "/v3/pay/transactions/jsapi", "wx-jsapi", number, &fen.to_string(), &payer)
     }
 
+    /// Makes an order that the answer settles.
+    pub fn codepay(merchant: usize, number: &str, fen: u64) -> Self {
+        Self::order(merchant, "/v3/pay/transactions/codepay", "wx-code", number, &fen.to_string(), "")
+    }
+
     /// Makes a query of an order.
     pub fn query(merchant: usize, number: &str) -> Self {
         let target = format!("/v3/pay/transactions/out-trade-no/{number}?mchid={}", mchid(merchant));
@@ -127,10 +132,20 @@ impl Draft {
         Self { target: target.replace("/close", "/reverse"), ..Self::close(merchant, number) }
     }
 
-    /// Makes a refund of some order.
+    /// Makes a query of a refund.
+    pub fn query_refund(merchant: usize, number: &str) -> Self {
+        Self::new(merchant, "GET", &format!("/v3/refund/domestic/refunds/{number}"), "")
+    }
+
+    /// Makes a refund of an order that the gate does not know.
     pub fn refund(merchant: usize, number: &str, fen: u64) -> Self {
+        Self::refund_of(merchant, number, "T", fen)
+    }
+
+    /// Makes a refund of an order.
+    pub fn refund_of(merchant: usize, number: &str, original: &str, fen: u64) -> Self {
         let body = format!(
-            r#"{{"out_trade_no":"T","out_refund_no":"{number}","amount":{{"refund":{fen},"total":{fen},"currency":"CNY"}}}}"#
+            r#"{{"out_trade_no":"{original}","out_refund_no":"{number}","amount":{{"refund":{fen},"total":{fen},"currency":"CNY"}}}}"#
         );
         Self::new(merchant, "POST", "/v3/refund/domestic/refunds", &body)
     }

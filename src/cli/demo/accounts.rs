@@ -109,6 +109,11 @@ pub(super) fn unique() -> String {
     format!("{:032X}", u128::from_be_bytes(random_bytes()))
 }
 
+/// Makes the name of a customer whom nobody else in a demo is.
+pub(super) fn customer() -> String {
+    format!("c-{:08x}", u32::from_be_bytes(random_bytes()))
+}
+
 /// Writes a file for its owner only.
 ///
 /// # Errors

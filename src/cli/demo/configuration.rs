@@ -1,13 +1,24 @@
-//! The configuration of the demo's gates: one file, in which each gate differs by a few bounds.
+//! The configuration of the demo's gates: each differs by a few bounds, and in whose merchants and limits it has.
 
 use std::path::{Path, PathBuf};
 
 use super::DemoError;
 use super::accounts::write;
+use super::presets;
+
+/// Whose merchants and limits a gate has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limits {
+    /// The demo's own.
+    Own,
+    /// All that come with the gate, and a merchant for each category and risk level.
+    Presets,
+}
 
 /// What differs between the gates.
 #[derive(Clone)]
 pub(super) struct Bounds {
+    pub limits: Limits,
     /// Worker threads; 0 means one per core.
     pub workers: u32,
     pub upstream: String,
@@ -29,6 +40,7 @@ impl Bounds {
     /// Makes the bounds of the gate that takes the traffic; every table holds all that a demo can send.
     pub fn roomy(upstream: String) -> Self {
         Self {
+            limits: Limits::Own,
             workers: 0,
             upstream,
             answer_timeout_ms: 10_000,
@@ -56,7 +68,12 @@ impl Bounds {
     /// # Errors
     /// What the operating system says.
     pub fn write(&self, folder: &Path, name: &str, platform_serial: &str) -> Result<PathBuf, DemoError> {
-        let values: [(&str, &dyn std::fmt::Display); 15] = [
+        let (presets, rest) = match self.limits {
+            Limits::Own => (String::new(), [MERCHANTS, LIMITS].join("\n")),
+            Limits::Presets => (presets::names(), presets::merchants()),
+        };
+        let values: [(&str, &dyn std::fmt::Display); 16] = [
+            ("presets", &presets),
             ("workers", &self.workers),
             ("upstream", &self.upstream),
             ("answer_timeout_ms", &self.answer_timeout_ms),
@@ -76,14 +93,16 @@ impl Bounds {
         let fill = |text: String, (key, value): (&str, &dyn std::fmt::Display)| {
             text.replace(&format!("{{{{{key}}}}}"), &value.to_string())
         };
-        let text = values.into_iter().fold(TEMPLATE.to_owned(), fill);
+        let text = values.into_iter().fold(GATE.to_owned(), fill);
         let path = folder.join(format!("{name}.toml"));
-        write(&path, &text)?;
+        write(&path, &[text, rest].join("\n"))?;
         Ok(path)
     }
 }
 
-const TEMPLATE: &str = include_str!("tollgate.toml");
+const GATE: &str = include_str!("tollgate.toml");
+const MERCHANTS: &str = include_str!("merchants.toml");
+const LIMITS: &str = include_str!("limits.toml");
 
 /// Entries of each table: above [`super::traffic::EXCHANGES_MAX`].
 const ENTRIES: u64 = 4_000_000;

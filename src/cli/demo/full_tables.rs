@@ -77,13 +77,13 @@ pub(super) fn order_share_full() -> Case {
     })
 }
 
-/// A payment whose channel is not known takes two rows: one in the limit of each channel.
+/// A payment whose channel is not known takes three rows: one in the limit of each channel, and one of the merchant's.
 pub(super) fn quota_table_full() -> Case {
     Expected::signed(503, "SERVICE_UNAVAILABLE").after(
         "a second customer where one customer's rows have room",
         |world| {
             Box::pin(async move {
-                let bounds = Bounds { rows_max: 2, rows_per_merchant_max: 2, ..world.small() };
+                let bounds = Bounds { rows_max: 3, rows_per_merchant_max: 3, ..world.small() };
                 let calls = [pay(&world.accounts.store), pay(&world.accounts.tea_house)];
                 second_of(world, "row-table", bounds, calls).await
             })
@@ -94,7 +94,7 @@ pub(super) fn quota_table_full() -> Case {
 pub(super) fn quota_share_full() -> Case {
     Expected::signed(429, "FREQUENCY_LIMITED").after("a second customer of a merchant with a share of one", |world| {
         Box::pin(async move {
-            let bounds = Bounds { rows_max: 4, rows_per_merchant_max: 2, ..world.small() };
+            let bounds = Bounds { rows_max: 6, rows_per_merchant_max: 3, ..world.small() };
             let calls = [pay(&world.accounts.store), pay(&world.accounts.store)];
             second_of(world, "row-share", bounds, calls).await
         })

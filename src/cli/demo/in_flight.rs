@@ -85,8 +85,8 @@ impl Pair {
     fn start(world: &World, waiting: Waiting) -> Result<Self, DemoError> {
         let config = config::load(&world.configuration("in-flight", &world.small())?, SystemClock.now())?;
         let Config { deployment_key, listeners, upstream, bounds, platform, .. } = config;
-        let Config { signing_threads, signing_queue_max, nonces, orders, quota, policy, .. } = config;
-        let admission = Arc::new(Shared::new(SharedParts { policy, deployment_key, nonces, orders, quota }));
+        let Config { signing_threads, signing_queue_max, nonces, orders, holds, quota, policy, .. } = config;
+        let admission = Arc::new(Shared::new(SharedParts { policy, deployment_key, nonces, orders, holds, quota }));
         let signer = SignerPool::start(signing_threads, signing_queue_max, None)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let parts = GateParts { admission: Arc::clone(&admission), platform, signer, clock, bounds, upstream };

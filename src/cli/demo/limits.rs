@@ -1,15 +1,13 @@
-//! Limits being run into, in each kind of window, and what gives room back.
+//! Limits being run into at the gate that takes the traffic, and what gives room back.
 
 use super::DemoError;
 use super::accounts::unique;
 use super::authentic::limit;
 use super::client::Answer;
-use super::other_times::instant;
-use super::request::{Message, Payment};
+use super::request::Payment;
 use super::shows::{Show, promise};
 use super::upstream::REFUSE;
-use super::world::{Call, DemoGate, Door, ManualClock, World};
-use crate::time::{Clock, SystemClock};
+use super::world::{Call, Door, World};
 use crate::types::Interface;
 
 /// Everything, in the order shown.
@@ -28,11 +26,6 @@ pub(super) const ALL: &[Show] = &[
         kind: "day",
         title: "another customer, and quick pay, have room of their own",
         steps: |world| Box::pin(day_of_others(world)),
-    },
-    Show {
-        kind: "day, month",
-        title: "micro merchant by credit card: 1,000 yuan a day, 10,000 a month",
-        steps: |world| Box::pin(micro(world)),
     },
     Show {
         kind: "given back",
@@ -71,31 +64,6 @@ async fn day_of_others(world: &World) -> Result<(), DemoError> {
     world.main.admit(quick.through(Door::Hop)).await.map(|_| ())
 }
 
-/// Ten days of a month pass, each with its 1,000 yuan; on the eleventh the month is used up.
-async fn micro(world: &World) -> Result<(), DemoError> {
-    let this_month = jiff::Timestamp::from_millisecond(SystemClock.now().0).map_err(|_| DemoError::Calendar)?;
-    let this_month = this_month.to_zoned(jiff::tz::TimeZone::UTC).date().first_of_month();
-    let next_month = this_month.checked_add(jiff::Span::new().months(2)).map_err(|_| DemoError::Calendar)?;
-    let clock = ManualClock::at(instant(next_month.at(9, 0, 0, 0))?);
-    let as_clock: std::sync::Arc<dyn Clock> = std::sync::Arc::<ManualClock>::clone(&clock);
-    let days = async |gate: &DemoGate| {
-        let stall = &world.accounts.stall;
-        let pay = |amount_fen| stall.pay(Interface::Jsapi, &Payment::new(amount_fen)).at(clock.now());
-        let mut date = next_month;
-        for _ in 0..10 {
-            clock.set(instant(date.at(9, 0, 0, 0))?);
-            gate.admit(by_card(pay(100_000), "credit_card")).await?;
-            exceeded(&gate.send(by_card(pay(1), "credit_card")).await?, MICRO, "day")?;
-            gate.admit(by_card(pay(1), "debit_card")).await?;
-            date = date.tomorrow().map_err(|_| DemoError::Calendar)?;
-        }
-        clock.set(instant(date.at(9, 0, 0, 0))?);
-        exceeded(&gate.send(by_card(pay(1), "credit_card")).await?, MICRO, "month")?;
-        gate.admit(by_card(pay(1), "debit_card")).await.map(|_| ())
-    };
-    world.at_gate("a-month", world.small(), as_clock, days).await
-}
-
 async fn given_back_by_close(world: &World) -> Result<(), DemoError> {
     let customer = unique();
     for _ in 0..3 {
@@ -128,14 +96,8 @@ fn by_balance_as(world: &World, customer: &str, payment: &Payment) -> Call {
     pay.with("tollgate-customer", customer).with("tollgate-channel", "balance").through(Door::Hop)
 }
 
-fn by_card(message: Message, instrument: &str) -> Call {
-    message.signed().with("tollgate-instrument", instrument).through(Door::Hop)
-}
-
 fn exceeded(answer: &Answer, limit_id: &str, window: &str) -> Result<(), DemoError> {
     promise((answer.status, &*answer.code()) == (403, "RULE_LIMIT"), "what passes the limit is refused")?;
     let detail = answer.member("/detail").unwrap_or_default();
     promise(limit(&detail, limit_id, Some(window)), "the answer names limit and window")
 }
-
-const MICRO: &str = "micro-credit-card";

@@ -1,5 +1,7 @@
 //! Requests as merchants make them: the body of each interface, and the signature of WeChat Pay API v3.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use base64::Engine as _;
@@ -40,6 +42,8 @@ pub(super) struct Payment {
     pub amount_fen: u64,
     /// The customer's openid, in the interfaces that state it.
     pub openid: String,
+    /// When it can no longer be paid.
+    pub expires: Option<jiff::Timestamp>,
 }
 
 impl Payment {
@@ -50,7 +54,7 @@ impl Payment {
 
     /// Makes a payment of a customer under an order number of its own.
     pub fn by(openid: &str, amount_fen: u64) -> Self {
-        Self { number: unique(), amount_fen, openid: openid.to_owned() }
+        Self { number: unique(), amount_fen, openid: openid.to_owned(), expires: None }
     }
 
     /// Puts a word before the order number, which tells the stand-in upstream to misbehave.
@@ -94,9 +98,26 @@ impl Account {
 
     /// Begins a refund of one fen.
     pub fn refund(&self, number: &str) -> Message {
-        let amount = json!({ "refund": 1, "total": 100, "currency": "CNY" });
-        let body = json!({ "out_trade_no": number, "out_refund_no": unique(), "reason": "returned", "amount": amount });
+        self.refund_of(&Payment { number: number.to_owned(), ..Payment::new(100) }, &unique(), 1)
+    }
+
+    /// Begins a refund of a part of a payment, under a number of its own.
+    pub fn refund_of(&self, payment: &Payment, refund_number: &str, fen: u64) -> Message {
+        let amount = json!({ "refund": fen, "total": payment.amount_fen, "currency": "CNY" });
+        let numbers = json!({ "out_trade_no": payment.number, "out_refund_no": refund_number });
+        let mut body = json!({ "reason": "returned", "amount": amount });
+        join(&mut body, numbers);
         self.post("/v3/refund/domestic/refunds", &body)
+    }
+
+    /// Begins the query of a refund.
+    pub fn query_refund(&self, refund_number: &str) -> Message {
+        self.get(&format!("/v3/refund/domestic/refunds/{refund_number}"))
+    }
+
+    /// Returns the account of another merchant that signs with the same key, as a bare one.
+    pub fn known_as(&self, mchid: &'static str) -> Self {
+        Self { mchid, key_id: format!("PUB_KEY_ID_{mchid}"), key: Arc::clone(&self.key) }
     }
 
     /// Begins an echo, which touches no money.
@@ -106,7 +127,7 @@ impl Account {
 
     /// Writes the body of a payment.
     pub fn payment_body(&self, interface: Interface, payment: &Payment) -> Value {
-        let Payment { number, amount_fen, openid } = payment;
+        let Payment { number, amount_fen, openid, expires } = payment;
         let appid = self.appid(interface);
         let amount = json!({ "total": amount_fen, "currency": "CNY" });
         let mut body = json!({ "description": "demo", "out_trade_no": number, "amount": amount });
@@ -130,10 +151,9 @@ impl Account {
                 json!({ "mchid": self.mchid, "appid": appid, "notify_url": "https://merchant.example/notify" })
             }
         };
-        for part in [more, who] {
-            if let (Value::Object(body), Value::Object(part)) = (&mut body, part) {
-                body.extend(part);
-            }
+        let expires = expires.map_or_else(|| json!({}), |expires| json!({ "time_expire": expires.to_string() }));
+        for part in [more, who, expires] {
+            join(&mut body, part);
         }
         body
     }
@@ -227,6 +247,13 @@ impl Signed {
         *request.uri_mut() = self.target.parse().unwrap_or_else(|_| Uri::from_static("/"));
         *request.headers_mut() = self.headers.clone();
         request
+    }
+}
+
+/// Adds the members of one object to another.
+fn join(object: &mut Value, more: Value) {
+    if let (Value::Object(object), Value::Object(more)) = (object, more) {
+        object.extend(more);
     }
 }
 

@@ -28,7 +28,12 @@ pub(super) struct Scripted {
 pub(super) struct Exchange {
     pub signed: Signed,
     pub verdict: Verdict,
+    /// What the merchant has taken more, or less, once it is admitted.
+    pub receipts: Option<Receipts>,
 }
+
+/// What a merchant has taken, in fen.
+pub(super) type Receipts = (&'static str, i64);
 
 /// What the gate is to make of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,13 +70,16 @@ impl Script {
             4..64 => vec![self.paid(draw, &payment)],
             64..82 => vec![admitted("query", self.store.query(&payment.number).signed())],
             82..89 => {
-                let paid = admitted("jsapi", self.store.pay(Interface::Jsapi, &payment).signed());
-                vec![paid, admitted("close", self.store.close(&payment.number).signed())]
+                let paid = self.pays("jsapi", &self.store, Interface::Jsapi, &payment);
+                let closed = admitted("close", self.store.close(&payment.number).signed());
+                let receipts = paid.receipts.map(|(mchid, fen)| (mchid, -fen));
+                vec![paid, Exchange { receipts, ..closed }]
             }
             89..94 => vec![admitted("refund", self.store.refund(&payment.number).signed())],
             94..97 => {
-                let pay = || self.tea_house.pay(Interface::Jsapi, &payment).signed();
-                vec![admitted("jsapi", pay()), admitted("duplicate", pay())]
+                let again = self.tea_house.pay(Interface::Jsapi, &payment).signed();
+                let paid = self.pays("jsapi", &self.tea_house, Interface::Jsapi, &payment);
+                vec![paid, admitted("duplicate", again)]
             }
             _ => vec![admitted("echo", self.tea_house.echo("hello").signed())],
         };
@@ -90,7 +98,12 @@ impl Script {
             8 => (&self.store, Interface::PaymentCode),
             _ => (&self.store, Interface::Face),
         };
-        admitted(interface.as_str(), account.pay(interface, payment).signed())
+        self.pays(interface.as_str(), account, interface, payment)
+    }
+
+    fn pays(&self, kind: &'static str, account: &Account, interface: Interface, payment: &Payment) -> Exchange {
+        let receipts = i64::try_from(payment.amount_fen).ok().map(|fen| (account.mchid, fen));
+        Exchange { receipts, ..admitted(kind, account.pay(interface, payment).signed()) }
     }
 
     fn hostile(&self, kind: u32, payment: &Payment) -> Vec<Exchange> {
@@ -107,7 +120,9 @@ impl Script {
             }
             2 => {
                 let paid = message.signed();
-                vec![admitted("jsapi", paid.clone()), refused(Reason::NonceReplayed, paid)]
+                let first =
+                    Exchange { signed: paid.clone(), ..self.pays("jsapi", &self.store, Interface::Jsapi, payment) };
+                vec![first, refused(Reason::NonceReplayed, paid)]
             }
             3 => {
                 let stranger = message.claiming("1999999999", &self.store.key_id);
@@ -121,18 +136,19 @@ impl Script {
             }
             _ => {
                 let again = self.store.pay(Interface::Jsapi, &dearer).signed();
-                vec![admitted("jsapi", message.signed()), refused(Reason::OrderNumberUsed, again)]
+                let first = self.pays("jsapi", &self.store, Interface::Jsapi, payment);
+                vec![first, refused(Reason::OrderNumberUsed, again)]
             }
         }
     }
 }
 
 fn admitted(kind: &'static str, signed: Signed) -> Exchange {
-    Exchange { signed, verdict: Verdict::Admitted(kind) }
+    Exchange { signed, verdict: Verdict::Admitted(kind), receipts: None }
 }
 
 fn refused(reason: Reason, signed: Signed) -> Exchange {
-    Exchange { signed, verdict: Verdict::Refused(reason) }
+    Exchange { signed, verdict: Verdict::Refused(reason), receipts: None }
 }
 
 /// How many customers pay: few enough that limits have work, many enough that none of them runs into a limit.

@@ -44,12 +44,17 @@ pub(super) async fn limits(world: &World) -> Vec<Shown> {
 async fn run_all(world: &World, shows: &[Show]) -> Vec<Shown> {
     let mut all = Vec::new();
     for Show { kind, title, steps } in shows {
-        let began = Instant::now();
-        let difference = steps(world).await.err().map(|error| error.to_string());
-        let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        all.push(Shown { kind, case: title, ok: difference.is_none(), difference, took_ms });
+        all.push(shown(kind, title, steps(world)).await);
     }
     all
+}
+
+/// Waits for the end of a show, and says how it went.
+pub(super) async fn shown(kind: &'static str, case: &'static str, showing: Showing<'_>) -> Shown {
+    let began = Instant::now();
+    let difference = showing.await.err().map(|error| error.to_string());
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Shown { kind, case, ok: difference.is_none(), difference, took_ms }
 }
 
 /// Refuses a state of affairs that is not the one promised.

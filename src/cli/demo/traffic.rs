@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::DemoError;
 use super::client::{Answer, Connection, Keyring, Signature};
-use super::script::{Exchange, Script, Scripted, Verdict};
+use super::script::{Exchange, Receipts, Script, Scripted, Verdict};
 use super::stock::Stock;
 use super::world::{Counts, Door, Doors, World};
 use crate::front::wire;
@@ -37,6 +37,9 @@ pub(super) struct Traffic {
     /// How often a connection found no signed request and had to wait.
     pub waits_for_signing: u64,
     pub verdicts: Vec<Line>,
+    /// What each merchant took, by the demo's own count, in fen.
+    #[serde(skip)]
+    pub receipts: BTreeMap<&'static str, i64>,
     /// The first answers that were not the ones expected.
     pub differences: Vec<String>,
     pub ok: bool,
@@ -137,6 +140,7 @@ fn report(tally: Tally, took: Duration, threads: usize, signing: &Signing, gate:
         verdicts,
         ok: counts_agree && tally.differences.is_empty() && requests > 0,
         differences: tally.differences,
+        receipts: tally.receipts,
     }
 }
 
@@ -189,6 +193,7 @@ struct Tally {
     samples_us: Vec<u32>,
     /// Expected and seen.
     verdicts: BTreeMap<Verdict, (u64, u64)>,
+    receipts: BTreeMap<&'static str, i64>,
     differences: Vec<String>,
     waits: u64,
 }
@@ -200,6 +205,12 @@ impl Tally {
         *expected += 1;
         *seen += u64::from(difference.is_none());
         self.differ(difference);
+    }
+
+    fn receive(&mut self, receipts: Option<Receipts>) {
+        if let Some((mchid, fen)) = receipts {
+            *self.receipts.entry(mchid).or_default() += fen;
+        }
     }
 
     fn differ(&mut self, difference: Option<String>) {
@@ -214,6 +225,7 @@ impl Tally {
             let line = self.verdicts.entry(verdict).or_default();
             *line = (line.0 + expected, line.1 + seen);
         }
+        other.receipts.into_iter().for_each(|receipts| self.receive(Some(receipts)));
         other.differences.into_iter().for_each(|difference| self.differ(Some(difference)));
         self.waits += other.waits;
     }
@@ -275,11 +287,14 @@ impl Client {
             if scripted.signed_at.elapsed() > SIGNED_AGE_MAX {
                 continue;
             }
-            for Exchange { signed, verdict } in scripted.exchanges {
+            for Exchange { signed, verdict, receipts } in scripted.exchanges {
                 self.sent.fetch_add(1, Ordering::Relaxed);
                 let began = Instant::now();
                 match connection.send(signed.request()).await {
-                    Ok(answer) => tally.note(verdict, began.elapsed(), self.difference(verdict, &answer)),
+                    Ok(answer) => {
+                        tally.note(verdict, began.elapsed(), self.difference(verdict, &answer));
+                        tally.receive(receipts.filter(|_| answer.is_success()));
+                    }
                     Err(error) => {
                         // The connection is of no further use.
                         tally.note(verdict, began.elapsed(), Some(format!("{}: {error}", verdict.as_str())));

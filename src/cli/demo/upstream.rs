@@ -143,12 +143,16 @@ fn answer(method: &Method, path: &str, number: &str, body: &Value) -> (StatusCod
         (&Method::POST, reverse) if reverse.ends_with("/reverse") => {
             json!({ "out_trade_no": number, "trade_state": "REVOKED", "trade_state_desc": "reversed" })
         }
+        (&Method::GET, refund) if refund.starts_with(REFUNDS) => {
+            json!({ "out_refund_no": refund.strip_prefix(REFUNDS), "status": "SUCCESS" })
+        }
         _ => json!({
             "out_trade_no": number,
             "transaction_id": format!("4200{}", unique()),
             "trade_type": "JSAPI",
             "trade_state": "SUCCESS",
             "trade_state_desc": "paid",
+            "bank_type": if number.starts_with(BY_BALANCE) { "CFT" } else { "OTHERS" },
             "amount": body.get("amount"),
         }),
     };
@@ -209,8 +213,12 @@ pub(super) const SIGNED: &str = "SIGNED-";
 /// The signature that it then sends; it never signs, and the gate is not to judge.
 pub(super) const OWN_SIGNATURE: &str = "b3duIHNpZ25hdHVyZQ==";
 
+/// Tells, asked for the order, that it was paid by balance; else not how it was paid.
+pub(super) const BY_BALANCE: &str = "BALANCE-";
+
 /// Where it repeats the decision that the gate named.
 pub(super) const SEEN_DECISION: &str = "demo-seen-decision";
 
 const BY_NUMBER: &str = "/v3/pay/transactions/out-trade-no/";
+const REFUNDS: &str = "/v3/refund/domestic/refunds/";
 const SLOW_ANSWER: Duration = Duration::from_secs(30);

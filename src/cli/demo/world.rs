@@ -13,10 +13,12 @@ use tokio_rustls::TlsConnector;
 
 use super::DemoError;
 use super::accounts::{self, Accounts, Platform};
+use super::books::Books;
 use super::client::{self, Answer, Connection, Keyring, Outgoing, Signature};
-use super::configuration::Bounds;
+use super::configuration::{Bounds, Limits};
 use super::request::{Message, Signed};
 use super::upstream::StandIn;
+use crate::admission::Shared;
 use crate::config;
 use crate::front::Address;
 use crate::metrics::Snapshot;
@@ -49,6 +51,7 @@ pub(super) struct Doors {
     pub public: SocketAddr,
     pub hop: SocketAddr,
     pub check: SocketAddr,
+    pub control: SocketAddr,
     pub tls: TlsConnector,
 }
 
@@ -61,6 +64,8 @@ pub(super) enum Door {
     Hop,
     /// The platform's proxy, in the clear: it asks before it forwards.
     Check,
+    /// The operator, in the clear.
+    Control,
 }
 
 /// A request and the door it goes to.
@@ -100,6 +105,11 @@ impl World {
     /// Returns the bounds of a small gate in front of the stand-in.
     pub fn small(&self) -> Bounds {
         Bounds::small(self.upstream.address.to_string())
+    }
+
+    /// Returns the bounds of a gate in front of the stand-in that has all limits that come with the gate.
+    pub fn presets(&self) -> Bounds {
+        Bounds { limits: Limits::Presets, ..self.small() }
     }
 
     /// Writes the configuration of another gate.
@@ -172,7 +182,8 @@ impl DemoGate {
             Some(Address::Tcp(address)) => Ok(*address),
             Some(Address::Unix(_)) | None => Err(DemoError::Listener(name)),
         };
-        let doors = Doors { public: address("public")?, hop: address("hop")?, check: address("check")?, tls };
+        let (public, hop) = (address("public")?, address("hop")?);
+        let doors = Doors { public, hop, check: address("check")?, control: address("control")?, tls };
         Ok(Self { running, doors })
     }
 
@@ -207,6 +218,16 @@ impl DemoGate {
         self.running.control().readings().bodies_bytes
     }
 
+    /// Returns the policy in force and the tables.
+    pub fn shared(&self) -> &Shared {
+        self.running.control().admission()
+    }
+
+    /// Reads the gate's books.
+    pub fn books(&self, gate: &'static str) -> Books {
+        Books::read(gate, self.shared())
+    }
+
     fn stop(self) -> Result<(), DemoError> {
         Ok(self.running.stop()?)
     }
@@ -222,6 +243,7 @@ impl Doors {
             Door::Public => Connection::open(self.public, Some(&self.tls)).await,
             Door::Hop => Connection::open(self.hop, Some(&self.tls)).await,
             Door::Check => Connection::open(self.check, None).await,
+            Door::Control => Connection::open(self.control, None).await,
         }
     }
 

@@ -4,8 +4,10 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use super::super::table::Key;
 use super::Orders;
+use super::key::OrderKey;
+use super::settle::Released;
+use crate::time::UnixMillis;
 use crate::types::DecisionId;
 
 /// Proves that an order number is held, or that none is needed. Only [`Orders`] makes one.
@@ -19,12 +21,59 @@ pub struct Bound<C> {
 /// What became of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The upstream did it.
+    /// The upstream did it: the money moved.
     Done,
+    /// The upstream made an order that may yet be paid.
+    Created,
     /// The upstream refused it, or nothing was sent.
     Refused,
     /// Nobody can tell.
     Unknown,
+}
+
+/// What the end of a hold means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnExpiry {
+    /// Nothing was paid: the charges are handed out.
+    Release,
+    /// It may have been paid: the charges stay.
+    Keep,
+}
+
+/// What a decision charged, and for how long it may be open whether the money moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms<C> {
+    /// What it charged.
+    pub charges: C,
+    /// Comes back with [`Binding::Same`](super::Binding::Same).
+    pub note: u8,
+    /// The amount that refunds count against, in fen.
+    pub amount_fen: u64,
+    /// Last second, since 1970, at which the order may be paid.
+    pub expires_s: i64,
+    /// What it means where nothing was heard until then.
+    pub on_expiry: OnExpiry,
+}
+
+/// What the end of a forward asks of the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Settled<C> {
+    /// Nothing.
+    Nothing,
+    /// The order ended: give its charges back. They are handed out this once.
+    GiveBack(Released<C>),
+    /// The money moved after the hold ran out: charge again what was given back then. Asked once.
+    Late {
+        /// The decision.
+        decision: DecisionId,
+        /// What it had charged.
+        charges: C,
+        /// Its amount, in fen.
+        amount_fen: u64,
+        /// What had been refunded of it before the hold ran out, in fen.
+        refunded_fen: u64,
+    },
 }
 
 /// What a [`Bound`] answers for.
@@ -32,9 +81,9 @@ pub(super) enum Hold<C> {
     /// Nothing: no number, or settled.
     Nothing,
     /// A number whose decision is in flight.
-    Number(Arc<Orders<C>>, Key),
-    /// One forward of a decision.
-    Forward(Arc<Orders<C>>, Key, DecisionId),
+    Number(Arc<Orders<C>>, OrderKey),
+    /// One forward of a decision, by the high half of its id.
+    Forward(Arc<Orders<C>>, OrderKey, u64),
 }
 
 impl<C> Bound<C> {
@@ -44,44 +93,57 @@ impl<C> Bound<C> {
 
     /// Publishes the decision on a new number and what it charged; its first forward is then in flight.
     ///
-    /// Only for the bound of [`Binding::New`](super::Binding::New). Where no number is held there is nobody to tell, and
-    /// `charges` is dropped.
-    /// `note` comes back with [`Binding::Same`](super::Binding::Same).
-    pub fn decide(&mut self, decision: DecisionId, charges: C, note: u8) {
-        self.hold = match mem::replace(&mut self.hold, Hold::Nothing) {
+    /// `random` must be 64 bits that nobody can guess. Only for the bound of [`Binding::New`](super::Binding::New): where
+    /// no number is held there is nobody to tell, `terms` is dropped and the id leads nowhere.
+    pub fn decide(&mut self, random: u64, terms: Terms<C>) -> DecisionId {
+        match mem::replace(&mut self.hold, Hold::Nothing) {
             Hold::Number(orders, key) => {
-                orders.publish(key, decision, charges, note);
-                Hold::Forward(orders, key, decision)
+                orders.publish(key, random, terms);
+                let decision = orders.id(key, random);
+                self.hold = Hold::Forward(orders, key, random);
+                decision
             }
             Hold::Forward(orders, key, earlier) => {
                 debug_assert!(false, "a decision was made before");
-                Hold::Forward(orders, key, earlier)
+                let decision = orders.id(key, earlier);
+                self.hold = Hold::Forward(orders, key, earlier);
+                decision
             }
-            Hold::Nothing => Hold::Nothing,
-        };
+            Hold::Nothing => DecisionId(u128::from(random) << 64),
+        }
     }
+}
 
-    /// Settles the forward. `Some` hands the charges out, once: the order has ended and the caller gives them back.
-    pub fn settle(mut self, outcome: Outcome) -> Option<C> {
-        self.end(outcome)
+impl<C> Bound<C> {
+    /// Lets the hold last at least until then, in seconds since 1970: what is forwarded again may be paid for longer.
+    pub fn prolong(&self, expires_s: i64) {
+        if let Hold::Forward(orders, key, random) = &self.hold {
+            orders.prolong(*key, *random, expires_s);
+        }
     }
+}
 
-    fn end(&mut self, outcome: Outcome) -> Option<C> {
+impl<C: Clone> Bound<C> {
+    /// Settles the forward.
+    pub fn settle(mut self, outcome: Outcome, now: UnixMillis) -> Settled<C> {
         match mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Nothing => None,
+            Hold::Nothing => Settled::Nothing,
             Hold::Number(orders, key) => {
                 orders.abandon(key);
-                None
+                Settled::Nothing
             }
-            Hold::Forward(orders, key, decision) => orders.settle(key, decision, outcome),
+            Hold::Forward(orders, key, random) => orders.settle(key, random, outcome, now),
         }
     }
 }
 
 impl<C> Drop for Bound<C> {
     fn drop(&mut self) {
-        // An unknown outcome keeps the charges, so none come back here.
-        drop(self.end(Outcome::Unknown));
+        match mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Nothing => {}
+            Hold::Number(orders, key) => orders.abandon(key),
+            Hold::Forward(orders, key, random) => orders.doubt(key, random),
+        }
     }
 }
 
