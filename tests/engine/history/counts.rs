@@ -11,6 +11,8 @@ use super::rules::{Rule, Says, window};
 #[derive(Default)]
 pub struct Counts {
     halves: HashMap<(Row, bool), [(u16, u64); 2]>,
+    /// The oldest windows that what was freed can be charged in again.
+    floors: HashMap<(Row, bool), [u16; 2]>,
 }
 
 /// What an order took from one half of a row.
@@ -125,9 +127,11 @@ impl Counts {
             if part == 0 {
                 continue;
             }
-            let cells = self.halves.entry((charge.row.clone(), charge.long)).or_default();
-            for (cell, id) in cells.iter_mut().zip(charge.windows) {
-                let Some(id) = id.filter(|id| cell.0 <= *id) else { continue };
+            let name = (charge.row.clone(), charge.long);
+            let floor = self.floors.get(&name).copied().unwrap_or_default();
+            let cells = self.halves.entry(name).or_default();
+            for ((cell, id), floor) in cells.iter_mut().zip(charge.windows).zip(floor) {
+                let Some(id) = id.filter(|id| cell.0 <= *id && floor <= *id) else { continue };
                 *cell = if cell.0 < id { (id, part) } else { (id, cell.1 + part) };
             }
         }
@@ -148,9 +152,18 @@ impl Counts {
         let day = utc(Window::Day, now_s) - 2;
         let [month, year] = [Window::Month, Window::Year].map(|kind| utc(kind, now_s - 3 * 86_400));
         let over = |cell: &(u16, u64), open: u16| cell.0 < open || *cell == (open, 0);
-        self.halves.retain(|(_, long), [first, second]| match long {
-            false => !(over(first, day) && over(second, month)),
-            true => !(over(first, year) && second.1 == 0),
+        let floors = &mut self.floors;
+        self.halves.retain(|name, [first, second]| {
+            let stays = match name.1 {
+                false => !(over(first, day) && over(second, month)),
+                true => !(over(first, year) && second.1 == 0),
+            };
+            if !stays {
+                // What was used of a window that is forgotten is not charged again, either.
+                let after = |(id, used): (u16, u64)| if used == 0 { id } else { id + 1 };
+                floors.insert(name.clone(), [after(*first), if name.1 { 0 } else { after(*second) }]);
+            }
+            stays
         });
     }
 
