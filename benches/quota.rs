@@ -92,12 +92,11 @@ fn reserve4(criterion: &mut Criterion) {
 fn large(rows: &Rows, size: Size) {
     let many = 10 * size.rows;
     let large = Rows::new(many);
-    let empty = large.table.bytes();
     for number in 0..many {
         let demand = [demand(number)];
         large.table.reserve(large.lane, &demand, large.amount, &large.share).expect("room").keep();
     }
-    let bytes = (large.table.bytes() - empty) as f64 / large.table.rows() as f64;
+    let bytes = large.table.bytes() as f64 / large.table.rows() as f64;
     let contenders: [Decide<'_>; 2] = [
         ("1 M rows", Box::new(|demands| rows.decide(rows.lane, demands))),
         ("10 M rows", Box::new(|demands| large.decide(large.lane, demands))),

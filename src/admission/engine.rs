@@ -172,7 +172,7 @@ impl Engine {
             duplicate: trail.duplicate,
             skew_ms: stage.identified.fresh.map(|fresh| skew_ms(fresh, stage.moment.now)),
             about: trail.about,
-            namespace: namespace_of(route.orders),
+            namespace: namespace_of(route),
             answer: route.answer.clone(),
             shadowed: trail.shadowed,
             at: stage.moment.now,

@@ -4,15 +4,15 @@ use std::fmt;
 
 use super::engine::Moment;
 use super::facts::Stated;
-use super::identify::Identified;
+use super::identify::{Identified, unrouted, unsigned};
 use super::shared::Shared;
 use super::steps::{Stage, namespace_of};
-use crate::merchant::{Applies, Facts, Limit, Merchant, Payment, Permitted, Policy, Route, RouteError};
+use crate::merchant::{Applies, Facts, Limit, Merchant, Payment, Permitted, Policy, Route};
 use crate::quota::Demand;
 use crate::reason::Reason;
-use crate::replay::{self, Namespace, OnExpiry, OrderName, OrderState};
+use crate::replay::{self, OnExpiry, OrderName, OrderState};
 use crate::request::{Request, Trust};
-use crate::signature::{ExtractError, Extracted, Job, Verifier};
+use crate::signature::{Extracted, Job, Verifier};
 use crate::time::{Calendar, UnixMillis};
 use crate::types::{Fen, LimitMode, Operation, Window};
 
@@ -124,11 +124,7 @@ impl<'t, 'r> Teller<'t, 'r> {
         let found = match self.policy.routes().find(self.request.method, path) {
             Ok(found) => found,
             Err(error) => {
-                let reason = match error {
-                    RouteError::Unknown => Reason::RouteUnknown,
-                    RouteError::Method => Reason::MethodNotAllowed,
-                };
-                self.told.add("route", Some(reason), [asked]);
+                self.told.add("route", Some(unrouted(error)), [asked]);
                 return None;
             }
         };
@@ -150,13 +146,8 @@ impl<'t, 'r> Teller<'t, 'r> {
         let extracted = match route.scheme.extract(self.request) {
             Ok(extracted) => extracted,
             Err(error) => {
-                let reason = match error {
-                    ExtractError::Malformed => Reason::AuthorizationMalformed,
-                    ExtractError::Missing => Reason::AuthorizationMissing,
-                    ExtractError::Unsupported => Reason::SchemeUnsupported,
-                };
                 let scheme = format!("{error}; the route is signed by {}", route.scheme.name());
-                self.told.add("authorization", Some(reason), [scheme]);
+                self.told.add("authorization", Some(unsigned(error)), [scheme]);
                 return None;
             }
         };
@@ -282,12 +273,10 @@ impl<'t, 'r> Teller<'t, 'r> {
     /// Tells whether the order is new; `None` where its number is taken.
     fn order(&mut self, stage: &Stage<'_, '_>, stated: &Stated<'_>, facts: &Facts<'_>) -> Option<bool> {
         let Identified { merchant, route, .. } = stage.identified;
-        let namespace = match route.operation {
-            Operation::Pay | Operation::Close | Operation::Reverse => Namespace::Payment,
-            Operation::Refund => Namespace::Refund,
-            Operation::Query => namespace_of(route.orders),
-            Operation::Certificates | Operation::Echo => return Some(false),
-        };
+        if matches!(route.operation, Operation::Certificates | Operation::Echo) {
+            return Some(false);
+        }
+        let namespace = namespace_of(route);
         let number = stated.order.as_deref()?;
         let found = self.shared.books.orders.view(OrderName { namespace, merchant: &merchant.id, number });
         let Some(view) = found.filter(|view| view.state != OrderState::Released) else {

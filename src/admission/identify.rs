@@ -42,24 +42,13 @@ pub(super) fn read_claims<'p, 'r>(
 ) -> Result<Claims<'p, 'r>, Refusal> {
     let refuse = |reason| anonymous(reason, Detail::None);
     let (path, _) = request.path_and_query();
-    let found = policy.routes().find(request.method, path).map_err(|error| {
-        refuse(match error {
-            RouteError::Unknown => Reason::RouteUnknown,
-            RouteError::Method => Reason::MethodNotAllowed,
-        })
-    })?;
+    let found = policy.routes().find(request.method, path).map_err(|error| refuse(unrouted(error)))?;
     let route = policy.routes().route(found.index).ok_or_else(|| refuse(Reason::RouteUnknown))?;
     let missing = |name| request.headers.only(name).is_ok_and(|value| value.is_none());
     if route.agent_required && (missing("accept") || missing("user-agent")) {
         return Err(refuse(Reason::HeaderMissing));
     }
-    let extracted = route.scheme.extract(request).map_err(|error| {
-        refuse(match error {
-            ExtractError::Malformed => Reason::AuthorizationMalformed,
-            ExtractError::Missing => Reason::AuthorizationMissing,
-            ExtractError::Unsupported => Reason::SchemeUnsupported,
-        })
-    })?;
+    let extracted = route.scheme.extract(request).map_err(|error| refuse(unsigned(error)))?;
     let fresh = extracted.timestamp_s.map(|timestamp_s| replay::fresh(timestamp_s, now, shared.tolerance_s));
     let fresh = fresh
         .transpose()
@@ -83,4 +72,21 @@ pub(super) fn identify<'p, 'r>(
 /// Refuses somebody who is not known to be who it says.
 pub(super) fn anonymous(reason: Reason, detail: Detail) -> Refusal {
     Refusal { reason, detail, authentic: None }
+}
+
+/// Says why no route takes a request.
+pub(super) const fn unrouted(error: RouteError) -> Reason {
+    match error {
+        RouteError::Unknown => Reason::RouteUnknown,
+        RouteError::Method => Reason::MethodNotAllowed,
+    }
+}
+
+/// Says why a request does not name its signature as the scheme prescribes.
+pub(super) const fn unsigned(error: ExtractError) -> Reason {
+    match error {
+        ExtractError::Malformed => Reason::AuthorizationMalformed,
+        ExtractError::Missing => Reason::AuthorizationMissing,
+        ExtractError::Unsupported => Reason::SchemeUnsupported,
+    }
 }

@@ -70,24 +70,17 @@ impl Stage<'_, '_> {
         trail.amount = stated.amount;
         let mut permitted = merchant.permit(route, &facts, self.request.trust, self.request.peer).map_err(refuse)?;
         let orders = &self.books.orders;
-        let named = |namespace, number: Option<&str>| {
-            number.and_then(|number| orders.named(OrderName { namespace, merchant: &merchant.id, number }))
-        };
+        let namespace = namespace_of(route);
         let bound = match route.operation {
-            Operation::Pay => {
-                let order = Order { random, namespace: Namespace::Payment, stated: &stated, facts: &facts, repeated };
+            Operation::Pay | Operation::Refund => {
+                let order = Order { random, namespace, stated: &stated, facts: &facts, repeated };
                 self.bind(&order, &mut permitted, trail)?
             }
-            Operation::Refund => {
-                let order = Order { random, namespace: Namespace::Refund, stated: &stated, facts: &facts, repeated };
-                self.bind(&order, &mut permitted, trail)?
-            }
-            Operation::Close | Operation::Reverse => {
-                trail.about = named(Namespace::Payment, stated.order.as_deref());
-                orders.unbound()
-            }
-            Operation::Query => {
-                trail.about = named(namespace_of(route.orders), stated.order.as_deref());
+            Operation::Close | Operation::Reverse | Operation::Query => {
+                trail.about = stated
+                    .order
+                    .as_deref()
+                    .and_then(|number| orders.named(OrderName { namespace, merchant: &merchant.id, number }));
                 orders.unbound()
             }
             Operation::Certificates | Operation::Echo => orders.unbound(),
@@ -341,10 +334,18 @@ struct Order<'o, 'r> {
 }
 
 /// Returns the namespace of a route's order numbers.
-pub(super) const fn namespace_of(orders: OrderKind) -> Namespace {
-    match orders {
-        OrderKind::Payment => Namespace::Payment,
-        OrderKind::Refund => Namespace::Refund,
+pub(super) const fn namespace_of(route: &Route) -> Namespace {
+    match (route.operation, route.orders) {
+        (Operation::Refund, _) | (Operation::Query, OrderKind::Refund) => Namespace::Refund,
+        (
+            Operation::Pay
+            | Operation::Close
+            | Operation::Reverse
+            | Operation::Query
+            | Operation::Certificates
+            | Operation::Echo,
+            _,
+        ) => Namespace::Payment,
     }
 }
 

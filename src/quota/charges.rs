@@ -22,11 +22,6 @@ pub struct Reserved<'a> {
 }
 
 impl<'a> Reserved<'a> {
-    /// Makes the reservation of a decision that no limit applies to.
-    pub fn nothing(table: &'a Table, lane: &Lane) -> Self {
-        Self::new(table, *lane, Charges::default(), SmallVec::new())
-    }
-
     pub(super) const fn new(table: &'a Table, lane: Lane, charges: Charges, lacking: SmallVec<[usize; 2]>) -> Self {
         Self { table, lane, charges, lacking }
     }

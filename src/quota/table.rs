@@ -74,15 +74,6 @@ impl Table {
         self.lanes.next()
     }
 
-    /// Asks the processor for what a later call needs to find the rows of a key. A hint only.
-    pub fn prefetch(&self, row: RowKey) {
-        for key in Kind::ALL.map(|kind| Key::new(row, kind)) {
-            if let Some(shard) = self.shard_of(key) {
-                shard.index.prefetch(key);
-            }
-        }
-    }
-
     /// Reads what is used of the windows of a limit and subject, in the order of
     /// [`Window::ALL`](crate::types::Window::ALL). `None` where there is no such row or nothing was ever charged.
     pub fn usage(&self, row: RowKey) -> [Option<CellUsage>; CELLS_PER_LIMIT_MAX] {
