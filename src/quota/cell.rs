@@ -83,6 +83,7 @@ impl Cell {
 }
 
 /// Takes an amount where it fits under the ceiling, in the window demanded or in a newer one that the cell has reached.
+#[inline]
 pub(super) fn take(word: &AtomicU64, demand: CellDemand, amount: u64) -> Result<Took, Refused> {
     let mut before = word.load(Ordering::Acquire);
     let mut contended = false;

@@ -66,13 +66,14 @@ impl Table {
         let lanes = self.lanes.handed_out();
         let cells = row.read().map(|cells| cells.into_iter().zip(step.cells));
         let plenty = cells.is_some_and(|mut cells| {
-            cells.all(|(cell, demand)| demand.is_none_or(|demand| slices::has_plenty(cell, demand, amount, lanes)))
+            cells.all(|(cell, demand)| demand.is_none_or(|demand| slices::has_plenty(cell, *demand, amount, lanes)))
         });
         if !plenty {
             return;
         }
         // Under the shard's lock no row is given up: one that still is here keeps its set until it is taken from it.
-        let _locked = step.shard.lock();
+        let Some(shard) = self.shard_of(step.key) else { return };
+        let _locked = shard.lock();
         if row.is(step.key) && row.read().is_some() && row.set().is_none() {
             let number = self.pool.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(number) = number {

@@ -23,12 +23,12 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Returns the first row that may be the key's, and asks for it without looking at it.
+    /// Asks for the first row that may be the key's.
     #[inline]
-    pub(super) fn candidate(self, key: Key) -> Option<u32> {
-        let found = self.search(key, |_| true)?;
-        kernel::prefetch(self.row(found)?.0);
-        Some(found)
+    pub(super) fn prefetch_row(self, key: Key) {
+        if let Some(Row(line)) = self.search(key, |_| true).and_then(|found| self.row(found)) {
+            kernel::prefetch(line);
+        }
     }
 
     /// Finds the row of a key. May miss one where the lock is not held.

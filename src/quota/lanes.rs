@@ -1,20 +1,21 @@
 //! Lanes: what each worker counts for itself, so that workers on different rows do not meet. HOT.
 //!
-//! Whoever reads or changes rows is inside a lane meanwhile. A lane that is seen empty at some instant tells that all who
-//! were inside it before are gone; once each lane was seen empty, nobody holds on to anything from before. So memory of a
-//! row that is over is used again, without a lock for those who read rows.
+//! Whoever reads or changes rows is inside a lane meanwhile, alone. A lane that is seen empty at some instant tells that
+//! all who were inside it before are gone; once each lane was seen empty, nobody holds on to anything from before. So
+//! memory of a row that is over is used again, without a lock for those who read rows.
 //!
-//! Why that holds: entering is a read-modify-write of `entered` (Acquire) and so is looking at it (Release). Who enters
-//! after the look synchronizes with it and sees all that was done before, a row that is over above all. Who entered
-//! before it is counted by it, and `left`, which was read earlier and never overtakes, is equal only if all of them have
-//! left; the Acquire of that read sees all that they did.
+//! Why that holds: `visits` is odd while somebody is inside. Who enters changes it by a compare-and-swap (Acquire), who
+//! leaves by a store (Release), so that those who are in a lane one after the other see what the last ones did. Looking at
+//! it is a read-modify-write (both). Who entered before a look that finds it even has left, and the look sees all that
+//! they did; who enters after the look sees all that was done before it, a row that is over above all.
 
 use crossbeam::utils::CachePadded;
 
 use super::row::{Key, SHARDS};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{self, AtomicU64, AtomicUsize, Ordering};
 
-/// Says in which lane a worker counts. Several may share one; each should ask for its own once.
+/// Says which lane a worker enters; where another is in it, the next one that is empty. Each worker should ask for its
+/// own once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane(usize);
 
@@ -42,8 +43,8 @@ pub(super) struct Lanes {
 
 /// What is counted in one lane.
 struct Counts {
-    entered: AtomicU64,
-    left: AtomicU64,
+    /// How often somebody has come or gone: odd while somebody is inside.
+    visits: AtomicU64,
     /// Rows at which this lane met others, each in a place that follows from its key, and how often.
     meetings: [AtomicU64; MEETINGS],
     flows: [Flow; SHARDS],
@@ -81,13 +82,40 @@ impl Lanes {
         Lane(self.handed_out.fetch_add(1, Ordering::Relaxed) % LANES)
     }
 
-    /// Enters a lane, until what is returned is dropped.
-    #[expect(clippy::indexing_slicing, reason = "the number is below the length of the array")]
+    /// Enters a lane, until what is returned is dropped: the one asked for, or where it is not empty another.
+    #[inline]
     pub(super) fn enter(&self, lane: Lane) -> Inside<'_> {
+        self.try_enter(lane).unwrap_or_else(|| self.enter_another(lane))
+    }
+
+    /// Enters the next lane that is empty. Nobody stays in one for long.
+    #[cold]
+    fn enter_another(&self, Lane(first): Lane) -> Inside<'_> {
+        let mut number = first;
+        loop {
+            number = number.wrapping_add(1);
+            if let Some(inside) = self.try_enter(Lane(number)) {
+                return inside;
+            }
+            if number.wrapping_sub(first) % LANES == 0 {
+                sync::yield_now();
+            }
+        }
+    }
+
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "the number is below the length of the array")]
+    fn try_enter(&self, lane: Lane) -> Option<Inside<'_>> {
         let counts = &self.lanes[lane.number()];
-        // Acquire: partner of the Release in `seen_empty`.
-        counts.entered.fetch_add(1, Ordering::Acquire);
-        Inside { counts, lane }
+        let visits = counts.visits.load(Ordering::Relaxed);
+        if !visits.is_multiple_of(2) {
+            return None;
+        }
+        // Acquire: partner of the Release of who left last, and of that in `seen_empty`.
+        let entered = visits.wrapping_add(1);
+        let exchanged = counts.visits.compare_exchange(visits, entered, Ordering::Acquire, Ordering::Relaxed);
+        // Made only by who has entered: dropping it leaves the lane.
+        exchanged.ok().map(|_| Inside { counts, lane, entered })
     }
 
     /// Returns how many lanes workers may be in.
@@ -137,8 +165,7 @@ impl Counts {
             begun: AtomicU64::new(0),
         };
         Self {
-            entered: AtomicU64::new(0),
-            left: AtomicU64::new(0),
+            visits: AtomicU64::new(0),
             meetings: std::array::from_fn(|_| AtomicU64::new(0)),
             flows: std::array::from_fn(|_| flow()),
         }
@@ -147,8 +174,7 @@ impl Counts {
     /// Tells whether nobody is inside, see the head of the file.
     fn seen_empty(&self) -> bool {
         // Acquire: partner of the Release of those who left. Release: partner of the Acquire of those who enter later.
-        let left = self.left.load(Ordering::Acquire);
-        left == self.entered.fetch_add(0, Ordering::AcqRel)
+        self.visits.fetch_add(0, Ordering::AcqRel).is_multiple_of(2)
     }
 }
 
@@ -156,6 +182,8 @@ impl Counts {
 pub(super) struct Inside<'a> {
     counts: &'a Counts,
     lane: Lane,
+    /// What `visits` is meanwhile.
+    entered: u64,
 }
 
 impl Inside<'_> {
@@ -169,7 +197,7 @@ impl Inside<'_> {
     pub(super) fn count_meeting(&self, key: Key) -> u32 {
         let name = key.spread() >> COUNT_BITS << COUNT_BITS;
         let meeting = &self.counts.meetings[(name >> COUNT_BITS) as usize % MEETINGS];
-        // Relaxed, and not exact where a lane is shared: it only guides.
+        // Relaxed: nobody else is inside.
         let before = meeting.load(Ordering::Relaxed);
         let count = if before >> COUNT_BITS << COUNT_BITS == name { before & COUNT_MAX } else { 0 };
         let count = count.saturating_add(1).min(COUNT_MAX);
@@ -186,8 +214,14 @@ impl Inside<'_> {
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        // Release: partner of the Acquire in `seen_empty`; what was done inside is done.
-        self.counts.left.fetch_add(1, Ordering::Release);
+        // Release: partner of the Acquire in `seen_empty` and of who enters next; what was done inside is done.
+        let left = self.entered.wrapping_add(1);
+        if cfg!(feature = "loom") {
+            // The model checker does not order a store after the look that read what it overwrites; the language does.
+            self.counts.visits.swap(left, Ordering::Release);
+        } else {
+            self.counts.visits.store(left, Ordering::Release);
+        }
     }
 }
 
@@ -196,28 +230,35 @@ impl Drop for Inside<'_> {
 impl Flow {
     /// Counts what is about to be taken. What then is not is to be given back.
     pub(super) fn take(&self, amount: u64) {
-        // Release: who sees it also sees that the lane was entered.
-        self.taken.fetch_add(amount, Ordering::Release);
+        add(&self.taken, amount);
     }
 
     /// Counts that something other than a take is about to change cells.
     pub(super) fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Release);
+        add(&self.begun, 1);
     }
 
     /// Counts what was given back.
     pub(super) fn give_back(&self, amount: u64) {
         if amount != 0 {
-            self.given_back.fetch_add(amount, Ordering::Release);
+            add(&self.given_back, amount);
         }
     }
 
     /// Counts what was used of windows that have passed.
     pub(super) fn pass(&self, used: u64) {
         if used != 0 {
-            self.passed.fetch_add(used, Ordering::Release);
+            add(&self.passed, used);
         }
     }
+}
+
+/// Adds to a counter of the lane that the caller is inside of.
+#[inline]
+fn add(counter: &AtomicU64, amount: u64) {
+    // Nobody else writes meanwhile, so there is no need of a read-modify-write. Release: who sees it also sees that the
+    // lane was entered, and what was counted before.
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Release);
 }
 
 /// Some of the lanes.
@@ -244,3 +285,46 @@ const MEETINGS: usize = if cfg!(feature = "loom") { 1 } else { 16 };
 /// A meeting is named by the upper bits of a key and counted in so many lower ones.
 const COUNT_BITS: u32 = 16;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_a_lane_occupied_enters_another() {
+        let lanes = Lanes::new();
+        let inside: Vec<_> = (0..LANES).map(|_| lanes.enter(Lane::COLD)).collect();
+        let mut numbers: Vec<_> = inside.iter().map(|inside| inside.lane().number()).collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..LANES));
+    }
+
+    #[test]
+    fn who_finds_all_lanes_occupied_waits_until_one_is_left() {
+        let lanes = Lanes::new();
+        let mut inside: Vec<_> = (0..LANES).map(|_| lanes.enter(Lane::COLD)).collect();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lanes.enter(Lane::COLD).lane().number());
+            let left = inside.remove(7).lane().number();
+            assert_eq!(waiting.join().expect("no panic"), left);
+        });
+    }
+
+    #[test]
+    fn what_many_count_in_the_same_lane_is_exact() {
+        let lanes = Lanes::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let inside = lanes.enter(Lane::COLD);
+                        inside.flow(1).take(3);
+                        inside.flow(1).give_back(1);
+                    }
+                });
+            }
+        });
+        let Flows { taken, given_back, .. } = lanes.flows(1);
+        assert_eq!((taken, given_back), (240_000, 80_000));
+    }
+}

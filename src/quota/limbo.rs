@@ -62,7 +62,7 @@ mod tests {
         let second = lanes.enter(Lane::COLD);
         limbo.push(2);
         drop(other);
-        assert_eq!((limbo.release(&lanes, 3), limbo.len()), (vec![], 2), "both are in the first lane");
+        assert_eq!((limbo.release(&lanes, 3), limbo.len()), (vec![], 2), "somebody came into the first lane before");
         drop(second);
         assert_eq!((limbo.release(&lanes, 3), limbo.len()), (vec![1, 2], 0));
     }

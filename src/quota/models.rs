@@ -208,6 +208,20 @@ fn a_row_is_found_or_found_again_while_the_index_is_shifted() {
     });
 }
 
+#[test]
+fn a_lane_holds_one_at_a_time_and_what_is_counted_in_it_is_exact() {
+    model(3, || {
+        let lanes = Arc::new(Lanes::new());
+        let threads = [1, 2].map(|amount| {
+            let lanes = Arc::clone(&lanes);
+            thread::spawn(move || lanes.enter(Lane::COLD).flow(0).take(amount))
+        });
+        lanes.enter(Lane::COLD).flow(0).take(4);
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        assert_eq!(lanes.flows(0).taken, 7);
+    });
+}
+
 /// A cell of which two lanes hold room, and what is counted of it.
 struct Hot {
     word: AtomicU64,
@@ -281,7 +295,7 @@ fn a_set_that_is_taken_from_its_row_leaves_the_use_exact() {
             let inside = lanes.enter(lane);
             let row = super::row::Row(&lines[0]);
             let hand = Hand { set, lane, lanes: 1 };
-            row.take([Some(asks(7, 90)), None], 1, inside.flow(0), Some(&hand)).is_ok()
+            row.take([Some(&asks(7, 90)), None], 1, inside.flow(0), Some(&hand)).is_ok()
         };
         assert!(take(&hot));
         let other = Arc::clone(&hot);

@@ -148,33 +148,26 @@ impl<'a> Row<'a> {
     #[inline]
     pub(super) fn take(
         self,
-        demanded: [Option<CellDemand>; 2],
+        demanded: [Option<&CellDemand>; 2],
         amount: u64,
         flow: &Flow,
         hand: Option<&Hand<'_>>,
     ) -> Result<Taken, (usize, Refused)> {
-        let [first, second] = self.cells();
-        let [one, two] = demanded;
+        let ([first, second], [one, two]) = (self.cells(), demanded);
         let (one_amount, two_amount) = (one.map_or(0, |_| amount), two.map_or(0, |_| amount));
         flow.take(one_amount.wrapping_add(two_amount));
-        let take = |which, word, demanded: Option<CellDemand>| {
-            let took = demanded.map_or(Ok(Took::NOTHING), |demand| match hand {
-                Some(hand) => hand.take(which, word, demand, amount, flow),
-                None => cell::take(word, demand, amount),
-            })?;
-            flow.pass(took.passed);
-            Ok(took)
-        };
-        let one = take(0, first, one).map_err(|refused| {
+        let one = take(0, first, one, amount, flow, hand).map_err(|refused| {
             flow.give_back(one_amount.wrapping_add(two_amount));
             (0, refused)
         })?;
-        let two = take(1, second, two).map_err(|refused| {
+        let two = take(1, second, two, amount, flow, hand).map_err(|refused| {
             // The place is this row's for as long as the lane is not left.
             let back = cell::give_back(first, one.window_id, one_amount, || true);
+            flow.pass(one.passed);
             flow.give_back(two_amount.wrapping_add(back.amount()));
             (1, refused)
         })?;
+        flow.pass(one.passed.wrapping_add(two.passed));
         Ok(Taken { windows: [one.window_id, two.window_id], contended: one.contended || two.contended })
     }
 
@@ -188,6 +181,23 @@ impl<'a> Row<'a> {
             return None;
         };
         Some([one, two])
+    }
+}
+
+/// Takes from a cell, or from what a worker holds of it.
+#[inline]
+fn take(
+    which: usize,
+    word: &AtomicU64,
+    demanded: Option<&CellDemand>,
+    amount: u64,
+    flow: &Flow,
+    hand: Option<&Hand<'_>>,
+) -> Result<Took, Refused> {
+    match (demanded, hand) {
+        (None, _) => Ok(Took::NOTHING),
+        (Some(demand), None) => cell::take(word, *demand, amount),
+        (Some(demand), Some(hand)) => hand.take(which, word, *demand, amount, flow),
     }
 }
 

@@ -193,6 +193,22 @@ fn kept_charges_stand_until_they_are_given_back() {
 }
 
 #[test]
+fn fetching_ahead_adds_no_row_and_charges_nothing() {
+    let desk = Desk::new(PLENTY);
+    let demands = [demand(key(1), &[(20, 100), (3, 100), (1, 100), (0, 100)]), demand(key(2), &[(20, 100)])];
+    let fetch = || {
+        demands.iter().for_each(|demand| desk.table.fetch_index(demand));
+        demands.iter().for_each(|demand| desk.table.fetch_rows(demand));
+    };
+    fetch();
+    assert_eq!(desk.table.rows(), 0);
+    desk.keep(&demands, 60);
+    let usage = [1, 2].map(|number| desk.table.usage(key(number)));
+    fetch();
+    assert_eq!((desk.table.rows(), [1, 2].map(|number| desk.table.usage(key(number)))), (3, usage));
+}
+
+#[test]
 fn give_back_makes_no_room_in_a_newer_window() {
     let desk = Desk::new(PLENTY);
     let old = desk.reserve(&[demand(key(1), &[(20, 100), (3, 100)])], 60).expect("room");

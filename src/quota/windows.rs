@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::cell::Cell;
+use super::row::Key;
 use super::{CellDemand, Demand};
 use crate::time::UnixMillis;
 use crate::types::Window;
@@ -38,12 +39,20 @@ impl Kind {
 }
 
 impl Demand {
+    /// Returns the key of a row, and whether anything is asked of it.
+    #[inline]
+    pub(super) const fn row_of(&self, kind: Kind) -> (bool, Key) {
+        let [first, second] = self.cells_of(kind);
+        (first.is_some() || second.is_some(), Key::new(self.row, kind))
+    }
+
     /// Returns what is asked of the two cells of a row.
-    pub(super) const fn cells_of(&self, kind: Kind) -> [Option<CellDemand>; 2] {
-        let [day, month, year, lifetime] = self.cells;
+    #[inline]
+    pub(super) const fn cells_of(&self, kind: Kind) -> [Option<&CellDemand>; 2] {
+        let [day, month, year, lifetime] = &self.cells;
         match kind {
-            Kind::Short => [day, month],
-            Kind::Long => [year, lifetime],
+            Kind::Short => [day.as_ref(), month.as_ref()],
+            Kind::Long => [year.as_ref(), lifetime.as_ref()],
         }
     }
 }
