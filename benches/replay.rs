@@ -77,7 +77,7 @@ fn claim(criterion: &mut Criterion) {
         let second = i64::try_from(index / per_second).unwrap();
         let now = UnixMillis::from_seconds(START_S + second);
         let fresh = fresh(START_S + second, now, TOLERANCE_S).unwrap();
-        nonces.claim(&merchant, &key, name(&mut buffer, index), 1, fresh, &share, now)
+        nonces.claim(nonces.key(&merchant, &key, name(&mut buffer, index)), 1, fresh, &share, now)
     };
     (0..LIVE).for_each(|index| assert!(claim(index).is_ok()));
     let mut index = LIVE;

@@ -39,6 +39,7 @@ mod engine;
 mod explain;
 mod facts;
 mod identify;
+mod intent;
 mod ledger;
 mod settle;
 mod shared;

@@ -63,7 +63,9 @@ impl Pool {
         let fresh = replay::fresh(NOW.seconds(), NOW, 300).expect("fresh");
         for nonce in 0..OTHER_NONCES {
             let nonce = format!("other-{nonce}");
-            drop(self.gate.shared.nonces().claim(&merchant, &key, &nonce, 0, fresh, &share, NOW).expect("room"));
+            let nonces = self.gate.shared.nonces();
+            let nonce = nonces.key(&merchant, &key, &nonce);
+            drop(nonces.claim(nonce, 0, fresh, &share, NOW).expect("room"));
         }
         let mut batch = std::mem::take(&mut self.batch).recycle();
         self.calls.iter().take(CALLS_BEFORE).for_each(|call| batch.push(call.request()));

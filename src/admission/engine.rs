@@ -8,7 +8,9 @@ use rand::{Rng, SeedableRng};
 
 use super::books::Books;
 use super::decision::{Admission, Decision, Detail, Proofs, Refusal, Terms};
+use super::facts::{Fault, Stated};
 use super::identify::{Identified, anonymous, identify};
+use super::intent::{Intent, Wanted};
 use super::shared::Shared;
 use super::steps::{Stage, Trail, namespace_of};
 use crate::journal::{Journal, Record};
@@ -71,6 +73,8 @@ pub struct Engine {
     journal: Box<dyn Journal>,
     verifier: Verifier,
     verdicts: Vec<Result<Verified, Invalid>>,
+    /// Empty memory between batches.
+    wanted: Wanted,
     calendars: Calendars,
     random: StdRng,
 }
@@ -85,6 +89,7 @@ impl Engine {
             journal,
             verifier: Verifier::new(),
             verdicts: Vec::new(),
+            wanted: Wanted::default(),
             random: StdRng::from_seed(seed),
         }
     }
@@ -113,35 +118,66 @@ impl Engine {
     ) {
         let identified: ArrayVec<_, LANES> =
             requests.iter().map(|request| identify(shared, policy, request, moment.now)).collect();
-        let jobs: ArrayVec<_, LANES> =
-            identified.iter().filter_map(|one| one.as_ref().ok().map(Identified::job)).collect();
-        let mut verdicts = std::mem::take(&mut self.verdicts);
-        self.verifier.verify(&jobs, &mut verdicts);
-        drop(jobs);
-        let mut verified = verdicts.drain(..);
+        let verified = self.verify(&identified);
         let books = Arc::clone(&self.books);
-        for (request, identified) in requests.iter().zip(&identified) {
-            let decision = match identified {
-                Err(refusal) => Err(refusal.clone()),
-                Ok(identified) => match verified.next() {
-                    Some(Ok(verified)) => {
-                        let stage = Stage { shared, books: &books, policy, request, identified, moment };
-                        self.conclude(&stage, verified)
-                    }
-                    Some(Err(Invalid)) | None => Err(anonymous(Reason::SignatureInvalid, Detail::None)),
-                },
-            };
+        let read: ArrayVec<Option<(Stage<'_, '_>, Result<Stated<'_>, Fault>)>, LANES> = requests
+            .iter()
+            .zip(&identified)
+            .zip(&verified)
+            .map(|((request, identified), verified)| {
+                let (Ok(identified), Ok(_)) = (identified, verified) else { return None };
+                let stage = Stage { shared, books: &books, policy, request, identified, moment };
+                let stated = stage.read();
+                Some((stage, stated))
+            })
+            .collect();
+        let mut wanted = std::mem::take(&mut self.wanted);
+        let mut intents: ArrayVec<_, LANES> = ArrayVec::new();
+        for (verified, read) in verified.iter().zip(&read) {
+            let both = verified.as_ref().ok().zip(read.as_ref());
+            intents.push(both.map(|(verified, (stage, stated))| (stage, stage.intend(verified, stated, &mut wanted))));
+        }
+        wanted.fetch_rows(&books.table);
+        for (verified, intent) in verified.into_iter().zip(intents) {
+            let decision = verified.and_then(|verified| {
+                // What is verified was read; in doubt it is refused.
+                let (stage, intent) = intent.ok_or_else(|| anonymous(Reason::SignatureInvalid, Detail::None))?;
+                self.conclude(stage, verified, intent, &wanted)
+            });
             decisions.push(decision.map_or_else(Decision::Refused, Decision::Admitted));
         }
-        drop(verified);
-        self.verdicts = verdicts;
+        wanted.clear();
+        self.wanted = wanted;
+    }
+
+    /// Verifies the signatures of the requests that are identified.
+    fn verify(
+        &mut self,
+        identified: &[Result<Identified<'_, '_>, Refusal>],
+    ) -> ArrayVec<Result<Verified, Refusal>, LANES> {
+        let jobs: ArrayVec<_, LANES> =
+            identified.iter().filter_map(|one| one.as_ref().ok().map(Identified::job)).collect();
+        self.verifier.verify(&jobs, &mut self.verdicts);
+        let mut verdicts = self.verdicts.drain(..);
+        let mut verdict = |identified: &Result<_, Refusal>| {
+            identified.as_ref().map_err(Refusal::clone)?;
+            let invalid = || anonymous(Reason::SignatureInvalid, Detail::None);
+            verdicts.next().and_then(Result::ok).ok_or_else(invalid)
+        };
+        identified.iter().map(&mut verdict).collect()
     }
 
     /// Goes on with an authentic request: claim, permit, bind, reserve, record.
-    fn conclude(&mut self, stage: &Stage<'_, '_>, verified: Verified) -> Result<Admission, Refusal> {
+    fn conclude(
+        &mut self,
+        stage: &Stage<'_, '_>,
+        verified: Verified,
+        intent: Intent<'_>,
+        wanted: &Wanted,
+    ) -> Result<Admission, Refusal> {
         let (high, low) = (self.random.next_u64(), self.random.next_u64());
         let mut trail = Trail::default();
-        let result = stage.run(high, &verified, &mut trail);
+        let result = stage.run(high, &verified, intent, wanted, &mut trail);
         let refused = result.as_ref().err().map(|refusal| refusal.reason);
         let id = trail.decision.unwrap_or(DecisionId(u128::from(high) << u64::BITS | u128::from(low)));
         let receipt = self.journal.append(Record {

@@ -216,7 +216,8 @@ impl<'t, 'r> Teller<'t, 'r> {
     fn nonce(&mut self, stage: &Stage<'_, '_>) {
         let Identified { merchant, extracted, .. } = stage.identified;
         let Some(nonce) = extracted.nonce else { return };
-        let claimed = self.shared.nonces.is_claimed(&merchant.id, &extracted.key, nonce, self.now);
+        let nonces = &self.shared.nonces;
+        let claimed = nonces.is_claimed(nonces.key(&merchant.id, &extracted.key, nonce), self.now);
         let line =
             if claimed { "was used before; a trusted hop would get the decision made then" } else { "not used yet" };
         self.told.add("nonce", claimed.then_some(Reason::NonceReplayed), [format!("{nonce}: {line}")]);

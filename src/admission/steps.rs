@@ -1,28 +1,25 @@
 //! The steps after the verification: claim, permit, bind, reserve. HOT.
 
-use arrayvec::ArrayVec;
 use smallvec::SmallVec;
 
 use super::books::{Books, Stake};
 use super::decision::{Detail, Refusal};
 use super::engine::Moment;
-use super::facts::{self, Stated};
+use super::facts::Stated;
 use super::identify::Identified;
+use super::intent::{Intent, Wanted, Wish, WishedCharges};
 use super::shared::Shared;
-use crate::merchant::{
-    Applies, CertificateDemand, ExpiryRule, Facts, Limit, OrderKind, Payment, Permitted, Policy, Route, Settle,
-};
-use crate::quota::{Demand, Reserved, Shortfall};
+use crate::merchant::{CertificateDemand, ExpiryRule, Facts, Limit, OrderKind, Permitted, Policy, Route, Settle};
+use crate::quota::{Reserved, Shortfall};
 use crate::reason::Reason;
 use crate::replay::{
-    self, BindRefused, Binding, Bound, Claimed, Namespace, OnExpiry, OrderName, OrderRef, Outcome, Stored, Terms,
+    self, BindRefused, Binding, Bound, Claimed, Namespace, NonceKey, OnExpiry, OrderName, OrderRef, Outcome, Stored,
+    Terms,
 };
 use crate::request::{Request, Trust};
 use crate::signature::Verified;
 use crate::time::{Calendar, UnixMillis};
-use crate::types::{
-    AccountClass, Authentication, Channel, CodeGrade, DecisionId, Fen, Instrument, LimitMode, Operation, Window,
-};
+use crate::types::{AccountClass, Authentication, Channel, CodeGrade, DecisionId, Fen, Instrument, Operation, Window};
 
 /// What the steps after the verification look at.
 pub(super) struct Stage<'s, 'r> {
@@ -54,41 +51,35 @@ impl Stage<'_, '_> {
         &self,
         random: u64,
         verified: &Verified,
+        intent: Intent<'_>,
+        wanted: &Wanted,
         trail: &mut Trail,
     ) -> Result<(Permitted, Bound<Stake>), Refusal> {
         let refuse = |reason| self.refuse(reason, Detail::None);
-        let Identified { route, parameter, merchant, key, .. } = self.identified;
+        let Identified { route, merchant, key, .. } = self.identified;
         key.in_force(self.moment.now).map_err(refuse)?;
         self.demand_certificate().map_err(refuse)?;
-        let repeated = self.claim(verified, trail)?;
-        if !self.request.answer_key_known {
-            return Err(refuse(Reason::PlatformKeyUnknown));
-        }
-        let fault = |fault| facts::refusal(fault, merchant.id);
-        let stated = Stated::read(route, *parameter, self.request, &merchant.id).map_err(fault)?;
-        let facts = stated.facts(self.request).map_err(fault)?;
-        trail.amount = stated.amount;
-        let mut permitted = merchant.permit(route, &facts, self.request.trust, self.request.peer).map_err(refuse)?;
+        let repeated = self.claim(verified, intent.nonce, trail)?;
+        trail.amount = intent.amount;
+        let mut wish = intent.wish?;
         let orders = &self.books.orders;
         let namespace = namespace_of(route);
         let bound = match route.operation {
             Operation::Pay | Operation::Refund => {
-                let order = Order { random, namespace, stated: &stated, facts: &facts, repeated };
-                self.bind(&order, &mut permitted, trail)?
+                self.bind(&Order { random, namespace, repeated }, &mut wish, wanted, trail)?
             }
             Operation::Close | Operation::Reverse | Operation::Query => {
-                trail.about = stated
-                    .order
-                    .as_deref()
-                    .and_then(|number| orders.named(OrderName { namespace, merchant: &merchant.id, number }));
+                let number = wish.stated.order.as_deref();
+                trail.about =
+                    number.and_then(|number| orders.named(OrderName { namespace, merchant: &merchant.id, number }));
                 orders.unbound()
             }
             Operation::Certificates | Operation::Echo => orders.unbound(),
         };
-        Ok((permitted, bound))
+        Ok((wish.permitted, bound))
     }
 
-    fn refuse(&self, reason: Reason, detail: Detail) -> Refusal {
+    pub fn refuse(&self, reason: Reason, detail: Detail) -> Refusal {
         Refusal { reason, detail, authentic: Some(self.identified.merchant.id) }
     }
 
@@ -108,13 +99,13 @@ impl Stage<'_, '_> {
     }
 
     /// Claims the nonce. `true` where a trusted hop delivers a request again that was admitted before.
-    fn claim(&self, verified: &Verified, trail: &mut Trail) -> Result<bool, Refusal> {
-        let Identified { merchant, extracted, fresh, .. } = self.identified;
-        let (Some(nonce), Some(fresh)) = (extracted.nonce, *fresh) else { return Ok(false) };
+    fn claim(&self, verified: &Verified, nonce: Option<NonceKey>, trail: &mut Trail) -> Result<bool, Refusal> {
+        let Identified { merchant, fresh, .. } = self.identified;
+        let (Some(nonce), Some(fresh)) = (nonce, *fresh) else { return Ok(false) };
         let shares = &merchant.shares.nonces;
         let nonces = &self.shared.nonces;
         let now = self.moment.now;
-        match nonces.claim(&merchant.id, &verified.key(), nonce, verified.digest(), fresh, shares, now) {
+        match nonces.claim(nonce, verified.digest(), fresh, shares, now) {
             Ok(claimed) => {
                 trail.claimed = Some(claimed);
                 Ok(false)
@@ -137,11 +128,14 @@ impl Stage<'_, '_> {
     /// Binds the order number; takes the amount from every limit where the order is new.
     fn bind(
         &self,
-        order: &Order<'_, '_>,
-        permitted: &mut Permitted,
+        order: &Order,
+        wish: &mut Wish<'_>,
+        wanted: &Wanted,
         trail: &mut Trail,
     ) -> Result<Bound<Stake>, Refusal> {
-        let Order { random, namespace, stated, facts, repeated } = *order;
+        let Order { random, namespace, repeated } = *order;
+        let Wish { stated, facts, permitted, charges } = wish;
+        let stated = *stated;
         let merchant = self.identified.merchant;
         let number = stated.order.as_deref().unwrap_or_default();
         let name = OrderName { namespace, merchant: &merchant.id, number };
@@ -172,7 +166,7 @@ impl Stage<'_, '_> {
                 let (expires_s, on_expiry) = self.hold(stated)?;
                 let charges = match (namespace, stated.amount) {
                     (Namespace::Payment, Some(amount)) => {
-                        Stake::Payment(self.reserve(permitted, facts, amount, trail)?.keep())
+                        Stake::Payment(self.reserve(charges, wanted, amount, trail)?.keep())
                     }
                     (Namespace::Payment, None) => Stake::default(),
                     (Namespace::Refund, amount) => {
@@ -252,60 +246,38 @@ impl Stage<'_, '_> {
 
     fn reserve(
         &self,
-        permitted: &Permitted,
-        facts: &Facts<'_>,
+        charges: &WishedCharges,
+        wanted: &Wanted,
         amount: Fen,
         trail: &mut Trail,
     ) -> Result<Reserved<'_>, Refusal> {
-        let merchant = self.identified.merchant;
-        let payment = Payment { merchant, permitted, facts, amount, windows: self.moment.windows };
-        let mut demands: ArrayVec<Demand, DEMANDS_MAX> = ArrayVec::new();
-        let mut charged: ArrayVec<u16, DEMANDS_MAX> = ArrayVec::new();
-        for (index, limit) in self.policy.limits_on(merchant) {
-            let reason = match limit.applies(&payment, &self.shared.rows) {
-                Applies::No | Applies::Checked => continue,
-                Applies::Charge(demand) => {
-                    if demands.try_push(demand).is_ok() && charged.try_push(index).is_ok() {
-                        continue;
-                    }
-                    Reason::QuotaTableFull
-                }
-                Applies::ClockOutOfRange if limit.mode == LimitMode::Enforce => {
-                    return Err(self.refuse(Reason::ClockOutOfRange, Detail::None));
-                }
-                Applies::ClockOutOfRange => Reason::ClockOutOfRange,
-                Applies::AboveTransaction => Reason::LimitExceeded,
-                Applies::SubjectUnknown => Reason::LimitSubjectUnknown,
-            };
-            match limit.mode {
-                LimitMode::Shadow => trail.shadowed.push(index),
-                LimitMode::Enforce => {
-                    return Err(self.refuse(reason, self.limit_detail(limit, None, false)));
-                }
-            }
+        trail.shadowed.extend_from_slice(&charges.shadowed);
+        if let Some(refusal) = &charges.refused {
+            return Err(refusal.clone());
         }
+        let (demands, limits) = wanted.of(charges);
         let Books { table, lane, .. } = self.books;
-        let reserved =
-            table.reserve(*lane, &demands, amount, &merchant.shares.rows).map_err(|shortfall| match shortfall {
-                Shortfall::Exceeded { demand, window } => {
-                    let limit = charged.get(demand).and_then(|index| self.policy.limit(*index));
-                    let fits = demands.get(demand).is_some_and(|demand| {
-                        let cell = demand.cells.get(window as usize).copied().flatten();
-                        cell.is_some_and(|cell| demand.unit.taken(amount).get() <= cell.ceiling)
-                    });
-                    let detail = limit.map_or(Detail::None, |limit| self.limit_detail(limit, Some(window), fits));
-                    self.refuse(Reason::LimitExceeded, detail)
-                }
-                Shortfall::TableFull | Shortfall::TooManyCells => self.refuse(Reason::QuotaTableFull, Detail::None),
-                Shortfall::ShareFull => self.refuse(Reason::QuotaShareFull, Detail::None),
-            })?;
-        trail.shadowed.extend(reserved.lacking().iter().filter_map(|position| charged.get(*position)).copied());
+        let owner = &self.identified.merchant.shares.rows;
+        let reserved = table.reserve(*lane, demands, amount, owner).map_err(|shortfall| match shortfall {
+            Shortfall::Exceeded { demand, window } => {
+                let limit = limits.get(demand).and_then(|index| self.policy.limit(*index));
+                let fits = demands.get(demand).is_some_and(|demand| {
+                    let cell = demand.cells.get(window as usize).copied().flatten();
+                    cell.is_some_and(|cell| demand.unit.taken(amount).get() <= cell.ceiling)
+                });
+                let detail = limit.map_or(Detail::None, |limit| self.limit_detail(limit, Some(window), fits));
+                self.refuse(Reason::LimitExceeded, detail)
+            }
+            Shortfall::TableFull | Shortfall::TooManyCells => self.refuse(Reason::QuotaTableFull, Detail::None),
+            Shortfall::ShareFull => self.refuse(Reason::QuotaShareFull, Detail::None),
+        })?;
+        trail.shadowed.extend(reserved.lacking().iter().filter_map(|position| limits.get(*position)).copied());
         Ok(reserved)
     }
 
     /// Names the limit at fault. Where the amount would fit a window that nothing is used of, waiting helps, and the end of
     /// the window is named.
-    fn limit_detail(&self, limit: &Limit, window: Option<Window>, fits: bool) -> Detail {
+    pub fn limit_detail(&self, limit: &Limit, window: Option<Window>, fits: bool) -> Detail {
         let ends_s = window.filter(|_| fits).and_then(|window| {
             let rule = self.policy.calendars().get(limit.calendar())?;
             let ends = Calendar::new(rule.clone()).ends(self.moment.now)?;
@@ -322,13 +294,10 @@ impl Stage<'_, '_> {
 }
 
 /// An order about to be bound.
-#[derive(Clone, Copy)]
-struct Order<'o, 'r> {
+struct Order {
     /// For the decision's id.
     random: u64,
     namespace: Namespace,
-    stated: &'o Stated<'r>,
-    facts: &'o Facts<'o>,
     /// Whether a trusted hop delivers again what was admitted before.
     repeated: bool,
 }
@@ -356,9 +325,6 @@ const fn bit(channel: Channel) -> u8 {
         Channel::Balance => 2,
     }
 }
-
-/// Most limits charged by one decision.
-const DEMANDS_MAX: usize = crate::quota::CHARGES_MAX;
 
 /// Longest time until an order expires, in seconds: 30 days. The platform takes less.
 const HOLD_S_MAX: i64 = 30 * 86_400;

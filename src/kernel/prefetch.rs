@@ -2,21 +2,29 @@
 
 #![cfg_attr(all(target_arch = "x86_64", not(miri)), expect(unsafe_code, reason = "the intrinsic takes a raw pointer"))]
 
-/// Asks for the cache line of a value, to be read and written soon. A hint: nothing depends on it.
+/// Asks for the cache lines of a value, to be read and written soon. A hint: nothing depends on it.
 #[inline]
 pub(crate) fn prefetch<T: ?Sized>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the pointer comes from a reference, so it points to memory of this program; besides, the instruction
-        // never faults and changes nothing that can be observed. Every x86-64 processor has it (SSE).
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        let first: *const i8 = std::ptr::from_ref(value).cast();
+        for offset in (0..size_of_val(value)).step_by(LINE_BYTES) {
+            // SAFETY: the pointer is that of a value and the offset is below its size, so it points into memory of this
+            // program; besides, the instruction never faults and changes nothing that can be observed. Every x86-64
+            // processor has it (SSE).
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(offset)) };
+        }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     {
         let _ = value;
     }
 }
+
+/// Bytes of a cache line of every x86-64 processor.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const LINE_BYTES: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,12 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crossbeam::utils::CachePadded;
+
 use self::shard::Shard;
 use super::freshness::Fresh;
 use super::table::{Full, Key, Room};
+use crate::kernel;
 use crate::prf::Prf;
 use crate::reason::Reason;
 use crate::share::Share;
@@ -41,11 +44,15 @@ pub struct NonceBounds {
 /// Many small mutexes, each over a part chosen by key bits: workers rarely meet at one, and growth or a sweep holds up
 /// only those who need the same part. No step walks the table.
 pub struct Nonces {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
     room: Room,
     tolerance_s: u32,
     prf: Prf,
 }
+
+/// Names the entry of a (merchant, key id, nonce). Means something to the table that made it only.
+#[derive(Clone, Copy, Debug)]
+pub struct NonceKey(Key);
 
 /// Proves that a nonce was new, or that the scheme has none. Not `Clone`: one claim serves one decision.
 #[derive(Debug)]
@@ -93,35 +100,38 @@ impl Nonces {
     /// Makes an empty table. It grows as it fills; `prf` is derived for this table alone.
     pub fn new(bounds: NonceBounds, prf: Prf) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new())).collect(),
+            shards: (0..SHARDS).map(|_| CachePadded::new(Mutex::new(Shard::new()))).collect(),
             room: Room::new(bounds.entries_max, bounds.entries_per_merchant_max),
             tolerance_s: bounds.tolerance_s,
             prf,
         }
     }
 
-    /// Claims (merchant, key id, nonce) once, until the timestamp plus the tolerance is past.
+    /// Names the entry of a (merchant, key id, nonce).
+    pub fn key(&self, merchant: &MerchantId, key: &KeyId, nonce: &str) -> NonceKey {
+        NonceKey(Key::new(self.prf.digest(&[merchant.as_str().as_bytes(), key.as_str().as_bytes(), nonce.as_bytes()])))
+    }
+
+    /// Asks the processor for what a claim looks at first. A hint, for whoever has other things to do before the claim.
+    pub fn fetch(&self, NonceKey(key): NonceKey) {
+        kernel::prefetch(key.choose(&self.shards));
+    }
+
+    /// Claims a nonce once, until the timestamp plus the tolerance is past.
     ///
     /// `digest` stands for the signed request, `share` counts what the merchant holds of this table, and `now` is the
     /// instant that made `fresh`. Frees a few past entries on the way.
     ///
     /// # Errors
     /// [`Refused`]; nothing is kept then.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a name of three parts, and nothing that a struct would make clearer"
-    )]
     pub fn claim(
         &self,
-        merchant: &MerchantId,
-        key: &KeyId,
-        nonce: &str,
+        NonceKey(key): NonceKey,
         digest: u128,
         fresh: Fresh,
         share: &Arc<Share>,
         now: UnixMillis,
     ) -> Result<Claimed, Refused> {
-        let key = self.key(merchant, key, nonce);
         let end_s = fresh.timestamp_s().saturating_add(i64::from(self.tolerance_s));
         let now_s = now.seconds();
         let mut shard = lock(key.choose(&self.shards));
@@ -139,8 +149,7 @@ impl Nonces {
     }
 
     /// Tells whether a nonce was claimed and would be refused now. Claims nothing.
-    pub fn is_claimed(&self, merchant: &MerchantId, key: &KeyId, nonce: &str, now: UnixMillis) -> bool {
-        let key = self.key(merchant, key, nonce);
+    pub fn is_claimed(&self, NonceKey(key): NonceKey, now: UnixMillis) -> bool {
         lock(key.choose(&self.shards)).live(key, now.seconds()).is_some()
     }
 
@@ -167,10 +176,6 @@ impl Nonces {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    fn key(&self, merchant: &MerchantId, key: &KeyId, nonce: &str) -> Key {
-        Key::new(self.prf.digest(&[merchant.as_str().as_bytes(), key.as_str().as_bytes(), nonce.as_bytes()]))
-    }
 }
 
 impl Claimed {
@@ -189,7 +194,7 @@ impl From<Full> for Refused {
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+fn lock(shard: &CachePadded<Mutex<Shard>>) -> MutexGuard<'_, Shard> {
     // A shard is whole between any two of its statements that could panic, so a poisoned one may be used.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,8 @@ pub(super) struct Shard {
     vacant: Slot,
     /// First of the entries that end in each second. A map, since a stepping clock may leave any gaps.
     ends: BTreeMap<i64, Slot>,
+    /// Where that map begins: most claims need not look into it. `i64::MAX` where it is empty.
+    oldest_end_s: i64,
     /// Latest end of a freed entry.
     freed_end_s: Option<i64>,
 }
@@ -46,6 +48,7 @@ impl Shard {
             entries: Slab::default(),
             vacant: NO_SLOT,
             ends: BTreeMap::new(),
+            oldest_end_s: i64::MAX,
             freed_end_s: None,
         }
     }
@@ -54,6 +57,7 @@ impl Shard {
     pub(super) fn insert(&mut self, key: Key, end_s: i64, digest: u128, share: Arc<Share>) {
         let slot = self.vacant_slot();
         let next = self.ends.insert(end_s, slot).unwrap_or(NO_SLOT);
+        self.oldest_end_s = self.oldest_end_s.min(end_s);
         let entry = Entry { key, digest, decision: DecisionId(0), verdict: None, next, end_s, share: Some(share) };
         match self.entries.get_mut(slot) {
             Some(place) => {
@@ -78,13 +82,15 @@ impl Shard {
     /// Frees up to `freed_max` entries that ended before `now_s`, oldest first; returns how many.
     pub(super) fn free_past(&mut self, now_s: i64, freed_max: usize, room: &Room) -> usize {
         for freed in 0..freed_max {
-            let Some(mut first) = self.ends.first_entry().filter(|first| *first.key() < now_s) else {
+            if self.oldest_end_s >= now_s {
                 return freed;
-            };
+            }
+            let Some(mut first) = self.ends.first_entry() else { return freed };
             let (end_s, slot) = (*first.key(), *first.get());
             let next = self.entries.get(slot).map_or(NO_SLOT, |entry| entry.next);
             if next == NO_SLOT {
                 first.remove();
+                self.oldest_end_s = self.ends.first_key_value().map_or(i64::MAX, |(end_s, _)| *end_s);
             } else {
                 first.insert(next);
             }

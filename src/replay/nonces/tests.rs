@@ -33,7 +33,7 @@ impl Caller {
     /// Claims with a timestamp `offset_s` from `now`.
     fn claim(&self, nonces: &Nonces, nonce: &str, offset_s: i64, now: UnixMillis) -> Result<Claimed, Refused> {
         let fresh = fresh(now.seconds() + offset_s, now, TOLERANCE_S).expect("fresh");
-        nonces.claim(&self.merchant, &self.key, nonce, 1, fresh, &self.share, now)
+        nonces.claim(nonces.key(&self.merchant, &self.key, nonce), 1, fresh, &self.share, now)
     }
 }
 
@@ -80,7 +80,7 @@ fn claim_tells_the_same_request_from_another_and_repeats_what_was_stored() {
     nonces.remember(&claimed, stored);
     let again = |digest, timestamp_s| {
         let fresh = fresh(START_S + timestamp_s, at(1), TOLERANCE_S).expect("fresh");
-        nonces.claim(&caller.merchant, &caller.key, "n", digest, fresh, &caller.share, at(1)).err()
+        nonces.claim(nonces.key(&caller.merchant, &caller.key, "n"), digest, fresh, &caller.share, at(1)).err()
     };
     assert_eq!(again(1, 0), Some(Refused::Replayed { same_request: true, stored: Some(stored) }));
     assert_eq!(again(2, 1), Some(Refused::Replayed { same_request: false, stored: Some(stored) }));
@@ -172,7 +172,7 @@ fn claim_refuses_what_a_stepping_clock_made_fresh_again() {
 fn claim_refuses_a_proof_of_freshness_that_is_out_of_date() {
     let (nonces, caller) = (table(10, 10), Caller::new("1900000001"));
     let stale = fresh(START_S, at(0), TOLERANCE_S).expect("fresh");
-    let claim = |now| nonces.claim(&caller.merchant, &caller.key, "n", 1, stale, &caller.share, now).err();
+    let claim = |now| nonces.claim(nonces.key(&caller.merchant, &caller.key, "n"), 1, stale, &caller.share, now).err();
     assert_eq!(claim(at(301)), Some(Refused::Replayed { same_request: false, stored: None }));
     assert_eq!((nonces.len(), claim(at(300))), (0, None));
 }
