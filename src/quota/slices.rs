@@ -248,7 +248,7 @@ pub(super) const SETS: u16 = 1024;
 const PART: u64 = 8;
 
 /// A lane takes room for at most so many decisions ahead.
-const AHEAD_MAX: u64 = 256;
+const AHEAD_MAX: u64 = 4096;
 
 /// Room for so many decisions ahead is plenty.
 const PLENTY: u64 = 16;

@@ -64,14 +64,10 @@ impl Table {
         let mut lacking = SmallVec::new();
         for (index, demand) in demands.iter().enumerate() {
             let before = charges.len();
-            let taken = Kind::ALL.into_iter().try_for_each(|kind| {
-                let (asked, key) = demand.row_of(kind);
-                if !asked {
-                    return Ok(());
-                }
-                let step = Step { index, demand, key, cells: demand.cells_of(kind) };
-                self.take_row(&inside, &step, amount, owner, &mut charges)
-            });
+            // PERF: written out, since a loop over both would carry the kind along.
+            let short = self.take_kind(&inside, (index, demand), Kind::Short, amount, owner, &mut charges);
+            let taken =
+                short.and_then(|()| self.take_kind(&inside, (index, demand), Kind::Long, amount, owner, &mut charges));
             let Err(shortfall) = taken else { continue };
             match demand.mode {
                 LimitMode::Enforce => {
@@ -86,6 +82,24 @@ impl Table {
         }
         drop(inside);
         Ok(Reserved::new(self, lane, charges, lacking))
+    }
+
+    /// Takes from one of the two rows of a demand, where anything is asked of it.
+    #[inline(always)]
+    fn take_kind(
+        &self,
+        inside: &Inside<'_>,
+        (index, demand): (usize, &Demand),
+        kind: Kind,
+        amount: Fen,
+        owner: &Arc<Share>,
+        charges: &mut Charges,
+    ) -> Result<(), Shortfall> {
+        let (asked, key) = demand.row_of(kind);
+        if !asked {
+            return Ok(());
+        }
+        self.take_row(inside, &Step { index, demand, key, cells: demand.cells_of(kind) }, amount, owner, charges)
     }
 
     #[inline]
