@@ -7,6 +7,7 @@ mod serve;
 mod settle;
 mod usage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,10 +54,15 @@ enum Command {
     Demo(demo::Options),
 }
 
-/// Runs the command that the arguments name.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command answers on its standard streams")]
+/// Runs the command that the arguments of the process name.
 pub fn run() -> ExitCode {
-    let result = match Arguments::parse().command {
+    run_from(std::env::args_os())
+}
+
+/// Runs the command that arguments name, of which the first is the name of the program.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command answers on its standard streams")]
+pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let result = match Arguments::parse_from(arguments).command {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { file } => config::load(&file, SystemClock.now())
             .map(|config| println!("{}: ok; {}", file.display(), summary(&config)))
