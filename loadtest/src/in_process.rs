@@ -1,0 +1,163 @@
+//! A gate without sockets: what a decision costs by itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use httparse::{EMPTY_HEADER, Status};
+use tollgate::admission::{Batch, Decision, Engine, SettleAs, Shared, SharedParts};
+use tollgate::config::Config;
+use tollgate::journal::Recent;
+use tollgate::merchant::SettledFacts;
+use tollgate::request::{Request, Trust};
+use tollgate::time::UnixMillis;
+use tollgate::types::DecisionId;
+
+use crate::pool::Prepared;
+use crate::target::{Answered, Outcome, Target, TargetError};
+
+/// An engine that decides what is queued, in batches.
+pub struct InProcess {
+    shared: Arc<Shared>,
+    engine: Engine,
+    queue: VecDeque<(usize, Instant, Vec<u8>)>,
+    clock: SetClock,
+    /// What deciding took, without parsing.
+    decided: Duration,
+    decisions: u64,
+}
+
+/// A clock that was set when it was started.
+#[derive(Clone, Copy, Debug)]
+pub struct SetClock {
+    pub starts: UnixMillis,
+    pub started: Instant,
+}
+
+impl SetClock {
+    /// Reads it.
+    pub fn now(&self) -> UnixMillis {
+        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        UnixMillis(self.starts.0.saturating_add(since))
+    }
+}
+
+/// Puts a gate's tables together, empty.
+pub fn shared(config: Config) -> Shared {
+    let Config { policy, deployment_key, nonces, orders, holds, quota, .. } = config;
+    Shared::new(SharedParts { policy, deployment_key, nonces, orders, holds, quota })
+}
+
+impl InProcess {
+    /// Makes a gate of a configuration. `seed` is where decision ids come from.
+    pub fn new(config: Config, clock: SetClock, seed: [u8; 32]) -> Self {
+        let shared = Arc::new(shared(config));
+        let engine = Engine::new(Arc::clone(&shared), Box::new(Recent::new(RECORDS)), seed);
+        Self { shared, engine, queue: VecDeque::new(), clock, decided: Duration::ZERO, decisions: 0 }
+    }
+
+    /// Returns the tables.
+    pub const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Returns the clock.
+    pub const fn clock(&self) -> SetClock {
+        self.clock
+    }
+
+    /// Returns what one decision took on average, signature included, in nanoseconds.
+    pub fn decision_ns(&self) -> f64 {
+        self.decided.as_secs_f64() * 1e9 / (self.decisions as f64).max(1.0)
+    }
+}
+
+/// Settles a decision; tells whether that could be done.
+pub fn settle(shared: &Shared, decision: u128, commit: bool, now: UnixMillis) -> bool {
+    let settle = if commit { SettleAs::Commit } else { SettleAs::Release };
+    shared.settle(DecisionId(decision), settle, &SettledFacts::default(), now).is_ok()
+}
+
+impl Target for InProcess {
+    fn send(&mut self, request: usize, prepared: &Prepared) -> Result<bool, TargetError> {
+        let free = self.queue.len() < QUEUE_MAX;
+        if free {
+            self.queue.push_back((request, Instant::now(), prepared.bytes.clone()));
+        }
+        Ok(free)
+    }
+
+    fn poll(&mut self, patience: Duration, answers: &mut Vec<Answered>) -> Result<(), TargetError> {
+        if self.queue.is_empty() {
+            std::thread::sleep(patience);
+            return Ok(());
+        }
+        let queued: Vec<_> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
+        let parsed = queued.iter().map(|(.., bytes)| Parsed::read(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let mut batch = Batch::new();
+        parsed.iter().for_each(|parsed| batch.push(parsed.request()));
+        let now = self.clock.now();
+        let began = Instant::now();
+        self.engine.decide(&mut batch, now);
+        self.decided += began.elapsed();
+        self.decisions += queued.len() as u64;
+        let at = Instant::now();
+        for ((request, sent, _), decision) in queued.iter().zip(batch.drain()) {
+            let outcome = match decision {
+                Decision::Admitted(mut admission) => {
+                    let decision = admission.id.0;
+                    // As in check mode: the verdict left, and what becomes of the payment is heard later.
+                    admission.sent();
+                    Outcome::Admitted { decision }
+                }
+                Decision::Refused(refusal) => Outcome::Refused { code: refusal.reason.as_str().to_owned() },
+            };
+            answers.push(Answered { request: *request, sent: *sent, at, as_of_s: Some(now.seconds()), outcome });
+        }
+        Ok(())
+    }
+}
+
+/// A request in its parts.
+struct Parsed<'a> {
+    method: &'a str,
+    target: &'a str,
+    headers: Vec<(&'a str, &'a [u8])>,
+    body: &'a [u8],
+}
+
+impl<'a> Parsed<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, TargetError> {
+        let mut headers = [EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut headers);
+        let Ok(Status::Complete(head)) = request.parse(bytes) else { return Err(TargetError::Request("its head")) };
+        Ok(Self {
+            method: request.method.unwrap_or_default(),
+            target: request.path.unwrap_or_default(),
+            headers: request.headers.iter().map(|header| (header.name, header.value)).collect(),
+            body: bytes.get(head..).unwrap_or_default(),
+        })
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            method: self.method,
+            target: self.target,
+            headers: &self.headers,
+            body: self.body,
+            trust: Trust::TrustedHop,
+            peer: None,
+            client_certificate: None,
+            answer_key_known: true,
+        }
+    }
+}
+
+/// Requests decided together.
+const BATCH: usize = 8;
+
+/// Requests that wait to be decided.
+const QUEUE_MAX: usize = 64;
+
+/// Decisions that are kept to be looked at.
+const RECORDS: usize = 1024;

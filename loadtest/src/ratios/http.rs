@@ -1,0 +1,410 @@
+//! Requests over sockets, by the processor time of the server: a gate beside a bare server, and beside what else checks
+//! signatures and limits. And the generator of all this beside another.
+
+use std::ffi::OsStr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::{Better, Contest, Entry, NotReady, Pair, RatioError, Size};
+use crate::deployment::{Deployment, Gate, MerchantPlan, Plan};
+use crate::pool::{self, Signing};
+use crate::process::{Child, pin_to};
+use crate::rivals::{Kind as RivalKind, Rival};
+use crate::traffic::{Cast, Channel, Kind, Planned};
+use crate::wire::{Address, Bounds, Target, Wire};
+
+/// Returns the rows; children are started of this program. With `install`, rivals that are missing are fetched first.
+pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
+    let program: Rc<PathBuf> = Rc::new(program.to_owned());
+    let bare = |name, tls| {
+        let program = Rc::clone(&program);
+        Entry::new(name, move || Ok(Versus::new(size, &program, tls, RivalServer::Bare { tls, running: None })?))
+    };
+    let nginx = |name, kind| {
+        let program = Rc::clone(&program);
+        Entry::new(name, move || {
+            if install {
+                Rival::install().map_err(RatioError::broken("apt-get"))?;
+            }
+            if let Some(why) = Rival::missing() {
+                return Err(NotReady::Skipped(format!("{why}; --install fetches it")));
+            }
+            Ok(Versus::new(size, &program, false, RivalServer::Lua { kind, running: None })?)
+        })
+    };
+    let wrk = {
+        let program = Rc::clone(&program);
+        Entry::new("rig.vs_wrk", move || {
+            if install {
+                install_wrk()?;
+            }
+            if Command::new("wrk").arg("--version").output().is_err() {
+                return Err(NotReady::Skipped("wrk is not installed; --install fetches it".to_owned()));
+            }
+            Ok(Generators::new(size, &program)?)
+        })
+    };
+    vec![
+        bare("http.check_vs_bare_hyper", false),
+        bare("http.check_tls_vs_bare_hyper_tls", true),
+        nginx("http.check_vs_nginx_lua_redis", RivalKind::Redis),
+        nginx("http.check_vs_nginx_lua_shdict", RivalKind::SharedDict),
+        wrk,
+    ]
+}
+
+fn install_wrk() -> Result<(), RatioError> {
+    let status = Command::new("sh").args(["-c", INSTALL_WRK]).status().map_err(RatioError::broken("apt-get"))?;
+    RatioError::check(status.success(), "apt-get could not install wrk")
+}
+
+/// A server that a gate is compared with.
+enum RivalServer {
+    Bare { tls: bool, running: Option<Bare> },
+    Lua { kind: RivalKind, running: Option<Rival> },
+}
+
+/// A bare hyper server.
+struct Bare {
+    child: Child,
+    target: Target,
+}
+
+impl Bare {
+    /// Starts one, with the certificate of a gate where it is to speak TLS.
+    fn start(program: &Path, gate: Option<&Deployment>) -> Result<Self, RatioError> {
+        let files = gate.map(Deployment::tls_files);
+        let mut arguments: Vec<&OsStr> = vec!["bare".as_ref()];
+        arguments.extend(files.iter().flatten().map(|file| file.as_os_str()));
+        let mut child =
+            Child::start(program, &arguments, Some(SERVER_CORE)).map_err(RatioError::broken("bare hyper"))?;
+        let line = child.wait_for_line(|line| line.starts_with(LISTENING), PATIENCE);
+        let line = line.map_err(RatioError::broken("bare hyper"))?;
+        let address: Result<SocketAddr, _> = line.trim_start_matches(LISTENING).trim().parse();
+        let address = Address::Tcp(address.map_err(RatioError::broken("bare hyper"))?);
+        Ok(Self { child, target: Target { address, tls: gate.map(|gate| gate.tls_client.clone()) } })
+    }
+}
+
+impl RivalServer {
+    /// Starts it, beside a gate.
+    fn start(&mut self, program: &Path, gate: &Deployment) -> Result<(), RatioError> {
+        match self {
+            Self::Bare { tls, running } => *running = Some(Bare::start(program, tls.then_some(gate))?),
+            Self::Lua { kind, running } => {
+                let keys: Vec<_> = gate.merchants.iter().map(|one| (one.serial.clone(), one.key.spki_der())).collect();
+                let folder = gate.folder.path().join("rival");
+                std::fs::create_dir_all(&folder).map_err(RatioError::broken("a folder"))?;
+                let started = Rival::start(*kind, Some(SERVER_CORE), &keys, &folder);
+                *running = Some(started.map_err(RatioError::broken("nginx"))?);
+            }
+        }
+        Ok(())
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Bare { tls: false, .. } => "bare hyper",
+            Self::Bare { tls: true, .. } => "bare hyper with TLS",
+            Self::Lua { kind: RivalKind::Redis, .. } => "nginx, Lua, OpenSSL, Redis",
+            Self::Lua { kind: RivalKind::SharedDict, .. } => "nginx, Lua, OpenSSL, shared dict",
+        }
+    }
+
+    fn target(&self) -> Option<Target> {
+        match self {
+            Self::Bare { running, .. } => running.as_ref().map(|bare| bare.target.clone()),
+            Self::Lua { running, .. } => {
+                running.as_ref().map(|rival| Target { address: Address::Tcp(rival.address()), tls: None })
+            }
+        }
+    }
+
+    fn cpu_seconds(&self) -> std::io::Result<f64> {
+        match self {
+            Self::Bare { running, .. } => running.as_ref().map_or(Ok(0.0), |bare| bare.child.cpu_seconds()),
+            Self::Lua { running, .. } => running.as_ref().map_or(Ok(0.0), Rival::cpu_seconds),
+        }
+    }
+}
+
+/// A gate and a rival, which get the same requests.
+struct Versus {
+    requests: usize,
+    deployment: Deployment,
+    gate: Gate,
+    gate_target: Target,
+    rival: RivalServer,
+    random: StdRng,
+}
+
+impl Versus {
+    fn new(size: Size, program: &Path, tls: bool, mut rival: RivalServer) -> Result<Self, RatioError> {
+        let (merchants, requests) = if size == Size::Full { (100, 20_000) } else { (3, 200) };
+        let mut random = StdRng::seed_from_u64(crate::now_s().unsigned_abs());
+        let deployment = Deployment::write(&plan(merchants, tls)?, PRIMES, &mut random);
+        let deployment = deployment.map_err(RatioError::broken("the configuration of a gate"))?;
+        let gate = Gate::start(program, &deployment, Some(SERVER_CORE)).map_err(RatioError::broken("a gate"))?;
+        let address = gate.address("check").cloned();
+        let address = address.ok_or(RatioError::Wrong("the gate has no listener `check`"))?;
+        let gate_target = Target { address, tls: tls.then(|| deployment.tls_client.clone()) };
+        rival.start(program, &deployment)?;
+        Ok(Self { requests, deployment, gate, gate_target, rival, random })
+    }
+
+    /// Signs orders of different merchants and customers, each with a number of its own.
+    fn sign(&mut self) -> Vec<Vec<u8>> {
+        let cast = Cast::new(self.deployment.merchants.len().saturating_sub(2));
+        let planned: Vec<_> = (0..self.requests)
+            .map(|order| Planned {
+                at: Duration::ZERO,
+                kind: Kind::Payment,
+                merchant: self.random.random_range(0..cast.suspended()),
+                customer: self.random.random_range(0..CUSTOMERS),
+                channel: Channel::QuickPay,
+                amount_fen: self.random.random_range(1..1000),
+                order,
+            })
+            .collect();
+        let signing = Signing {
+            merchants: &self.deployment.merchants,
+            starts_s: crate::now_s(),
+            run: self.random.random(),
+            appid: Deployment::appid(),
+            facts: true,
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        pool::sign(&planned, signing, threads).0.into_iter().map(|one| one.bytes).collect()
+    }
+}
+
+impl Contest for Versus {
+    fn rival_name(&self) -> &'static str {
+        self.rival.name()
+    }
+
+    fn unit(&self) -> &'static str {
+        "requests per second of processor time"
+    }
+
+    fn better(&self) -> Better {
+        Better::Higher
+    }
+
+    fn round(&mut self) -> Result<Pair, RatioError> {
+        // Signing uses all cores; what is measured has one for the server and one for the generator.
+        let requests = self.sign();
+        let cpu = RatioError::broken::<std::io::Error>;
+        let before = self.gate.cpu_seconds().map_err(cpu("processor time"))?;
+        on_core(GENERATOR_CORE, || closed(&self.gate_target, &requests, br#""decision""#))?;
+        let ours = self.gate.cpu_seconds().map_err(cpu("processor time"))? - before;
+        let target = self.rival.target().ok_or(RatioError::Wrong("the rival does not run"))?;
+        let before = self.rival.cpu_seconds().map_err(cpu("processor time"))?;
+        on_core(GENERATOR_CORE, || closed(&target, &requests, b""))?;
+        let rival = self.rival.cpu_seconds().map_err(cpu("processor time"))? - before;
+        let count = requests.len() as f64;
+        Ok(Pair { ours: count / ours, rival: count / rival })
+    }
+}
+
+/// Sends each request once, 64 at a time; every answer must be 200 and have this in its body.
+fn closed(target: &Target, requests: &[Vec<u8>], wanted: &[u8]) -> Result<(), RatioError> {
+    let bounds = Bounds { answer_bytes_max: 1 << 16, answer_timeout: PATIENCE };
+    let mut wire = Wire::connect(target, CONNECTIONS, bounds).map_err(RatioError::broken("connections"))?;
+    let (mut next, mut answered, mut wrong) = (0, 0, None);
+    while answered < requests.len() {
+        while let Some(request) = requests.get(next) {
+            if !wire.send(next as u64, request).map_err(RatioError::broken("a request"))? {
+                break;
+            }
+            next += 1;
+        }
+        let polled = wire.poll(Some(PATIENCE), &mut |done| {
+            answered += 1;
+            match done.outcome {
+                Ok(answer) if answer.status == 200 && contains(answer.body, wanted) => {}
+                Ok(answer) => {
+                    let body = String::from_utf8_lossy(answer.body);
+                    wrong.get_or_insert_with(|| format!("{} {body}", answer.status));
+                }
+                Err(failure) => {
+                    wrong.get_or_insert_with(|| format!("{failure:?}"));
+                }
+            }
+        });
+        polled.map_err(RatioError::broken("an answer"))?;
+    }
+    wrong.map_or(Ok(()), |wrong| Err(RatioError::broken("an answer that should be 200")(wrong)))
+}
+
+fn contains(body: &[u8], wanted: &[u8]) -> bool {
+    wanted.is_empty() || body.windows(wanted.len()).any(|part| part == wanted)
+}
+
+/// Runs on a core, where there are two, on a thread of its own: others keep theirs.
+fn on_core<T: Send>(core: usize, act: impl FnOnce() -> Result<T, RatioError> + Send) -> Result<T, RatioError> {
+    std::thread::scope(|scope| {
+        let pinned = scope.spawn(move || {
+            // On a machine of one core the figures are what they are.
+            let _ = pin_to(core);
+            act()
+        });
+        pinned.join().unwrap_or(Err(RatioError::Wrong("the generator panicked")))
+    })
+}
+
+/// This generator and wrk, against the same bare server.
+struct Generators {
+    run: Duration,
+    server: Bare,
+}
+
+impl Generators {
+    fn new(size: Size, program: &Path) -> Result<Self, RatioError> {
+        let run = if size == Size::Full { Duration::from_secs(2) } else { Duration::from_secs(1) };
+        Ok(Self { run, server: Bare::start(program, None)? })
+    }
+
+    fn ours(run: Duration, target: &Target) -> Result<f64, RatioError> {
+        let bounds = Bounds { answer_bytes_max: 1 << 16, answer_timeout: PATIENCE };
+        let mut wire = Wire::connect(target, CONNECTIONS, bounds).map_err(RatioError::broken("connections"))?;
+        let (mut answered, mut wrong) = (0_u64, 0_u64);
+        let began = Instant::now();
+        while began.elapsed() < run {
+            while wire.send(0, STATIC).map_err(RatioError::broken("a request"))? {}
+            let polled = wire.poll(Some(PATIENCE), &mut |done| match done.outcome {
+                Ok(answer) if answer.status == 200 => answered += 1,
+                Ok(_) | Err(_) => wrong += 1,
+            });
+            polled.map_err(RatioError::broken("an answer"))?;
+        }
+        RatioError::check(wrong == 0, "an answer that should be 200")?;
+        Ok(answered as f64 / began.elapsed().as_secs_f64())
+    }
+
+    fn wrk(&self, address: SocketAddr) -> Result<f64, RatioError> {
+        let core = GENERATOR_CORE.to_string();
+        let seconds = format!("{}s", self.run.as_secs());
+        let url = format!("http://{address}/");
+        let connections = CONNECTIONS.to_string();
+        let output = Command::new("taskset")
+            .args(["-c", &core, "wrk", "-t", "1", "-c", &connections, "-d", &seconds, &url])
+            .output()
+            .map_err(RatioError::broken("wrk"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        RatioError::check(!text.contains("Non-2xx") && !text.contains("Socket errors"), "wrk met errors")?;
+        let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
+        rate.ok_or(RatioError::Wrong("wrk printed no rate"))
+    }
+}
+
+impl Contest for Generators {
+    fn rival_name(&self) -> &'static str {
+        "wrk"
+    }
+
+    fn unit(&self) -> &'static str {
+        "requests/s"
+    }
+
+    fn better(&self) -> Better {
+        Better::Higher
+    }
+
+    fn round(&mut self) -> Result<Pair, RatioError> {
+        let target = &self.server.target;
+        let Address::Tcp(address) = target.address else { return Err(RatioError::Wrong("wrk needs TCP")) };
+        let ours = on_core(GENERATOR_CORE, || Self::ours(self.run, target))?;
+        Ok(Pair { ours, rival: self.wrk(address)? })
+    }
+}
+
+/// A gate with four counters for each payment: of the customer and of the merchant, by day and month.
+fn plan(merchants: usize, tls: bool) -> Result<Plan, RatioError> {
+    let cast = Cast::new(merchants);
+    let merchants = (0..cast.len()).map(|number| MerchantPlan {
+        mchid: format!("19{number:08}"),
+        kind: "ordinary".to_owned(),
+        category: "retail".to_owned(),
+        risk: "normal".to_owned(),
+        suspended: number == cast.suspended(),
+        revoked: number == cast.revoked(),
+    });
+    let limits: toml::Table = LIMITS.parse().map_err(RatioError::broken("limits"))?;
+    Ok(Plan {
+        merchants: merchants.collect(),
+        limits: limits.get("limit").and_then(toml::Value::as_array).cloned().unwrap_or_default(),
+        presets: Vec::new(),
+        workers: 1,
+        upstream: None,
+        time_zone: "UTC".to_owned(),
+        tls,
+        socket: false,
+        bounds: toml::Table::new(),
+    })
+}
+
+/// Is a bare server: tells where it listens, and serves until it is ended. With TLS where certificate and key are given.
+///
+/// # Errors
+/// Where no port can be had, or the certificate can't be used.
+pub fn serve_bare(certificate_and_key: Option<(&Path, &Path)>, tell: &mut dyn FnMut(&str)) -> Result<(), RatioError> {
+    let tls = certificate_and_key.map(|(certificate, key)| server_tls(certificate, key)).transpose();
+    let tls = tls.map_err(RatioError::broken("a certificate"))?;
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(RatioError::broken("a port"))?;
+    let address = listener.local_addr().map_err(RatioError::broken("a port"))?;
+    tell(&format!("{LISTENING}{address}"));
+    crate::bare::serve(listener, tls).map(|_| ()).map_err(RatioError::broken("bare hyper"))
+}
+
+fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
+    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    Ok(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?))
+}
+
+const LIMITS: &str = r#"
+[[limit]]
+id = "customer"
+per = ["customer"]
+day_fen = 100000000
+month_fen = 1000000000
+
+[[limit]]
+id = "merchant"
+per = ["merchant"]
+day_fen = 100000000000
+month_fen = 1000000000000
+"#;
+
+/// What wrk sends as well.
+const STATIC: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+
+const LISTENING: &str = "listening on ";
+
+/// The server has one core, the generator another.
+const SERVER_CORE: usize = 0;
+const GENERATOR_CORE: usize = 1;
+
+const CONNECTIONS: usize = 64;
+const CUSTOMERS: usize = 100_000;
+
+/// Primes of a key: verified like any other, and signed ten times as fast.
+const PRIMES: usize = 16;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const INSTALL_WRK: &str = "command -v wrk > /dev/null && exit; root=; [ \"$(id -u)\" -eq 0 ] || root=sudo; \
+    $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk";

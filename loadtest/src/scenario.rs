@@ -1,0 +1,256 @@
+//! Scenarios: what traffic is like, as a TOML file says it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of payment traffic. Shares are percentages.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is to show.
+    pub about: String,
+    pub merchants: Merchants,
+    pub customers: Customers,
+    pub amounts: Amounts,
+    /// Part of the payments by each channel, in per cent; they add up to 100.
+    pub channels: Channels,
+    /// Part of the requests that are something else than a plain payment, in per cent.
+    #[serde(default)]
+    pub hostile: Hostile,
+    /// What becomes of admitted payments in check mode, in per cent of them; the rest stays held.
+    #[serde(default)]
+    pub settles: Settles,
+    pub arrivals: Arrivals,
+    /// The limits of the gate, as in its configuration; only `per`, `when.channel`, `when.category` and ceilings.
+    #[serde(default)]
+    pub limit: Vec<Limit>,
+    /// The clock of an in-process gate at the start, RFC 3339; other targets run by the clock of the machine.
+    pub clock: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Merchants {
+    pub count: usize,
+    /// Exponent of the Zipf distribution over them; 0 where all are alike.
+    pub skew: f64,
+    /// Part of the requests that one merchant gets beside that, in per cent.
+    #[serde(default)]
+    pub hot: f64,
+    pub categories: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Customers {
+    pub count: usize,
+    pub skew: f64,
+}
+
+/// Amounts are uniform between these, in fen.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Amounts {
+    pub least_fen: u64,
+    pub most_fen: u64,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channels {
+    pub quick_pay: f64,
+    pub balance: f64,
+}
+
+/// Each request is one of these at most.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hostile {
+    /// A request sent before, byte for byte.
+    pub replay: f64,
+    /// Signed an hour ago.
+    pub stale: f64,
+    /// A body that was changed after it was signed.
+    pub tampered: f64,
+    /// Signed with another merchant's key.
+    pub wrong_key: f64,
+    /// Signed with a key that was revoked.
+    pub revoked: f64,
+    /// By an interface that the merchant may not use.
+    pub forbidden_interface: f64,
+    /// By a merchant that is suspended.
+    pub suspended: f64,
+    /// An order sent before, signed anew.
+    pub duplicate: f64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settles {
+    pub commit: f64,
+    pub release: f64,
+    /// How long after the verdict a payment is settled, in milliseconds.
+    pub delay_ms: u64,
+}
+
+/// When requests are to be sent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Evenly.
+    Constant { per_second: f64 },
+    /// At random, independent of each other.
+    Poisson { per_second: f64 },
+    /// Evenly, at one rate after the other, each for so long.
+    Stepped { per_second: Vec<f64>, step_ms: u64 },
+    /// As recorded: milliseconds from the start, ascending, repeated from the last on.
+    Recorded { at_ms: Vec<f64> },
+}
+
+/// A limit of the gate.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    pub id: String,
+    pub per: Vec<Part>,
+    #[serde(default, skip_serializing_if = "When::is_empty")]
+    pub when: When,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction_fen: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub day_fen: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub month_fen: Option<u64>,
+}
+
+/// What a limit counts per.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    Customer,
+    Merchant,
+    Category,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct When {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub channel: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub category: Vec<String>,
+}
+
+impl When {
+    fn is_empty(&self) -> bool {
+        self.channel.is_empty() && self.category.is_empty()
+    }
+}
+
+/// Why a scenario can't be run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    #[error("{path}: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Malformed { path: String, source: Box<toml::de::Error> },
+    #[error("{path}: {key}: {problem}")]
+    Impossible { path: String, key: &'static str, problem: &'static str },
+}
+
+impl Scenario {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
+        let name = || path.display().to_string();
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: name(), source })?;
+        let scenario: Self =
+            toml::from_str(&text).map_err(|source| ScenarioError::Malformed { path: name(), source: source.into() })?;
+        scenario.check().map_err(|(key, problem)| ScenarioError::Impossible { path: name(), key, problem })?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let whole = |parts: &[f64]| (parts.iter().sum::<f64>() - 100.0).abs() < 1e-6;
+        let part = |parts: &[f64]| parts.iter().all(|part| *part >= 0.0) && parts.iter().sum::<f64>() <= 100.0;
+        let rates = match &self.arrivals {
+            Arrivals::Constant { per_second } | Arrivals::Poisson { per_second } => vec![*per_second],
+            Arrivals::Stepped { per_second, step_ms } if *step_ms > 0 => per_second.clone(),
+            Arrivals::Stepped { .. } => return Err(("arrivals.step_ms", "write at least 1")),
+            Arrivals::Recorded { at_ms } if !at_ms.is_sorted() || at_ms.last().is_none_or(|last| *last <= 0.0) => {
+                return Err(("arrivals.at_ms", "write ascending times, the last above 0"));
+            }
+            Arrivals::Recorded { .. } => vec![1.0],
+        };
+        let checks = [
+            (self.merchants.count > 0 && self.merchants.count <= MERCHANTS_MAX, "merchants.count", "write 1 to 10000"),
+            (!self.merchants.categories.is_empty(), "merchants.categories", "name at least one"),
+            (part(&[self.merchants.hot]), "merchants.hot", "write 0 to 100"),
+            (self.merchants.skew >= 0.0 && self.customers.skew >= 0.0, "skew", "write 0 or more"),
+            (
+                self.customers.count > 0 && self.customers.count <= CUSTOMERS_MAX,
+                "customers.count",
+                "write 1 to 10000000",
+            ),
+            (
+                0 < self.amounts.least_fen && self.amounts.least_fen <= self.amounts.most_fen,
+                "amounts",
+                "write 1 <= least_fen <= most_fen",
+            ),
+            (whole(&[self.channels.quick_pay, self.channels.balance]), "channels", "the shares must add up to 100"),
+            (part(&self.hostile.shares()), "hostile", "the shares must not add up to more than 100"),
+            (
+                part(&[self.settles.commit, self.settles.release]),
+                "settles",
+                "the shares must not add up to more than 100",
+            ),
+            (!rates.is_empty() && rates.iter().all(|rate| *rate > 0.0), "arrivals.per_second", "write more than 0"),
+        ];
+        checks.into_iter().find(|(holds, ..)| !holds).map_or(Ok(()), |(_, key, problem)| Err((key, problem)))
+    }
+}
+
+impl Hostile {
+    /// Returns the shares, in the order of the fields.
+    pub fn shares(&self) -> [f64; 8] {
+        let Self { replay, stale, tampered, wrong_key, revoked, forbidden_interface, suspended, duplicate } = self;
+        [*replay, *stale, *tampered, *wrong_key, *revoked, *forbidden_interface, *suspended, *duplicate]
+    }
+}
+
+const MERCHANTS_MAX: usize = 10_000;
+const CUSTOMERS_MAX: usize = 10_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_that_ships_can_be_run() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files: Vec<_> =
+            std::fs::read_dir(folder).expect("scenarios").map(|file| file.expect("a file").path()).collect();
+        assert!(files.len() >= 4, "{files:?}");
+        files.iter().for_each(|file| drop(Scenario::load(file).expect("a scenario")));
+    }
+
+    #[test]
+    fn a_scenario_that_makes_no_sense_is_refused_by_the_name_of_its_key() {
+        let text = include_str!("../scenarios/steady.toml");
+        for (from, to, key) in [
+            ("quick_pay = 70", "quick_pay = 71", "channels"),
+            ("least_fen = 100", "least_fen = 0", "amounts"),
+            ("commit = 80", "commit = 101", "settles"),
+            ("count = 100\n", "count = 0\n", "merchants.count"),
+        ] {
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text, "{from}");
+            let scenario: Scenario = toml::from_str(&changed).expect("TOML");
+            assert_eq!(scenario.check().map_err(|(key, _)| key), Err(key));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The requests of a run: who asks for what, worked out before anything is signed.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt as _};
+
+use crate::scenario::{Hostile, Scenario};
+
+/// One request to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// When it is to be sent, from the start of the run.
+    pub at: Duration,
+    pub kind: Kind,
+    /// Position of the merchant: the last two are [`Cast::suspended`] and [`Cast::revoked`].
+    pub merchant: usize,
+    pub customer: usize,
+    pub channel: Channel,
+    pub amount_fen: u64,
+    /// Number of the order; that of an earlier request where it is a duplicate.
+    pub order: usize,
+}
+
+/// What is special about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A payment as it should be.
+    Payment,
+    /// A request sent before, byte for byte: that of its order.
+    Replay,
+    /// Signed an hour ago.
+    Stale,
+    /// Changed after it was signed.
+    Tampered,
+    /// Signed with another merchant's key.
+    WrongKey,
+    /// Signed with a revoked key.
+    Revoked,
+    /// For an appid that the merchant has no interface for.
+    ForbiddenInterface,
+    /// Of a suspended merchant.
+    Suspended,
+    /// An order sent before, signed anew.
+    Duplicate,
+}
+
+/// How a payment reaches the customer's money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    QuickPay,
+    Balance,
+}
+
+impl Channel {
+    /// Returns its name in headers and limits.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QuickPay => "quick_pay",
+            Self::Balance => "balance",
+        }
+    }
+}
+
+impl Kind {
+    /// The kinds that a share of a scenario is given for, in its order.
+    const HOSTILE: [Self; 8] = [
+        Self::Replay,
+        Self::Stale,
+        Self::Tampered,
+        Self::WrongKey,
+        Self::Revoked,
+        Self::ForbiddenInterface,
+        Self::Suspended,
+        Self::Duplicate,
+    ];
+
+    /// Tells whether no gate may admit it.
+    pub const fn is_forbidden(self) -> bool {
+        match self {
+            Self::Payment | Self::Replay | Self::Duplicate => false,
+            Self::Stale
+            | Self::Tampered
+            | Self::WrongKey
+            | Self::Revoked
+            | Self::ForbiddenInterface
+            | Self::Suspended => true,
+        }
+    }
+
+    /// Returns its name in results.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Payment => "payment",
+            Self::Replay => "replay",
+            Self::Stale => "stale",
+            Self::Tampered => "tampered",
+            Self::WrongKey => "wrong_key",
+            Self::Revoked => "revoked",
+            Self::ForbiddenInterface => "forbidden_interface",
+            Self::Suspended => "suspended",
+            Self::Duplicate => "duplicate",
+        }
+    }
+}
+
+/// Who takes part.
+#[derive(Clone, Copy, Debug)]
+pub struct Cast {
+    merchants: usize,
+}
+
+impl Cast {
+    /// Takes the number of ordinary merchants.
+    pub const fn new(merchants: usize) -> Self {
+        Self { merchants }
+    }
+
+    /// Returns how many merchants there are, those two included.
+    pub const fn len(self) -> usize {
+        self.merchants + 2
+    }
+
+    /// Returns the merchant that is suspended.
+    pub const fn suspended(self) -> usize {
+        self.merchants
+    }
+
+    /// Returns the merchant whose key was revoked.
+    pub const fn revoked(self) -> usize {
+        self.merchants + 1
+    }
+}
+
+/// Works out the requests that are to be sent at these times.
+pub fn plan(scenario: &Scenario, times: &[Duration], random: &mut impl Rng) -> Vec<Planned> {
+    let cast = Cast::new(scenario.merchants.count);
+    let merchants = Zipf::new(scenario.merchants.count, scenario.merchants.skew);
+    let customers = Zipf::new(scenario.customers.count, scenario.customers.skew);
+    let mut planned: Vec<Planned> = Vec::with_capacity(times.len());
+    let mut payments: Vec<usize> = Vec::new();
+    for (number, at) in times.iter().enumerate() {
+        let kind = kind(&scenario.hostile, random);
+        let earlier = earlier(&payments, random).and_then(|position| planned.get(position));
+        let mut one = match (kind, earlier) {
+            (Kind::Replay | Kind::Duplicate, Some(earlier)) => Planned { kind, ..earlier.clone() },
+            // There is nothing to send again yet.
+            (Kind::Replay | Kind::Duplicate, None) => payment(scenario, &merchants, &customers, number, random),
+            (kind, _) => Planned { kind, ..payment(scenario, &merchants, &customers, number, random) },
+        };
+        one.at = *at;
+        match one.kind {
+            Kind::Suspended => one.merchant = cast.suspended(),
+            Kind::Revoked => one.merchant = cast.revoked(),
+            Kind::Payment => payments.push(number),
+            Kind::Replay
+            | Kind::Stale
+            | Kind::Tampered
+            | Kind::WrongKey
+            | Kind::ForbiddenInterface
+            | Kind::Duplicate => {}
+        }
+        planned.push(one);
+    }
+    planned
+}
+
+fn payment(scenario: &Scenario, merchants: &Zipf, customers: &Zipf, order: usize, random: &mut impl Rng) -> Planned {
+    let hot = percent(random) < scenario.merchants.hot;
+    let amounts = &scenario.amounts;
+    Planned {
+        at: Duration::ZERO,
+        kind: Kind::Payment,
+        merchant: if hot { 0 } else { merchants.draw(random) },
+        customer: customers.draw(random),
+        channel: if percent(random) < scenario.channels.quick_pay { Channel::QuickPay } else { Channel::Balance },
+        amount_fen: random.random_range(amounts.least_fen..=amounts.most_fen),
+        order,
+    }
+}
+
+/// Chooses a payment of the last ones: what is sent again is sent soon.
+fn earlier(payments: &[usize], random: &mut impl Rng) -> Option<usize> {
+    let first = payments.len().saturating_sub(RECENT);
+    let recent = payments.get(first..).filter(|recent| !recent.is_empty())?;
+    recent.get(random.random_range(0..recent.len())).copied()
+}
+
+fn kind(hostile: &Hostile, random: &mut impl Rng) -> Kind {
+    let mut drawn = percent(random);
+    for (kind, share) in Kind::HOSTILE.into_iter().zip(hostile.shares()) {
+        if drawn < share {
+            return kind;
+        }
+        drawn -= share;
+    }
+    Kind::Payment
+}
+
+fn percent(random: &mut impl Rng) -> f64 {
+    random.random::<f64>() * 100.0
+}
+
+/// Draws the number `n` with a probability that falls as `(n + 1)^-skew`.
+struct Zipf {
+    /// Cumulated weights.
+    sums: Vec<f64>,
+}
+
+impl Zipf {
+    fn new(count: usize, skew: f64) -> Self {
+        let mut sum = 0.0;
+        let weight = |number: usize| (number as f64).powf(-skew);
+        let sums = (1..=count).map(|number| {
+            sum += weight(number);
+            sum
+        });
+        Self { sums: sums.collect() }
+    }
+
+    fn draw(&self, random: &mut impl Rng) -> usize {
+        let drawn = random.random::<f64>() * self.sums.last().copied().unwrap_or(0.0);
+        self.sums.partition_point(|sum| *sum <= drawn).min(self.sums.len().saturating_sub(1))
+    }
+}
+
+/// Among how many of the last payments the one is that is sent again.
+const RECENT: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn scenario(text: &str) -> Scenario {
+        toml::from_str(text).expect("a scenario")
+    }
+
+    fn planned(text: &str, count: u64) -> Vec<Planned> {
+        let times: Vec<_> = (0..count).map(Duration::from_millis).collect();
+        plan(&scenario(text), &times, &mut StdRng::seed_from_u64(7))
+    }
+
+    #[test]
+    fn kinds_come_in_the_shares_that_the_scenario_gives() {
+        let planned = planned(include_str!("../scenarios/hostile.toml"), 20_000);
+        let mut counts: HashMap<Kind, usize> = HashMap::new();
+        planned.iter().for_each(|one| *counts.entry(one.kind).or_default() += 1);
+        for (kind, percent) in
+            [(Kind::Payment, 65.0), (Kind::Tampered, 5.0), (Kind::Duplicate, 8.0), (Kind::Revoked, 3.0)]
+        {
+            let share = 100.0 * counts[&kind] as f64 / 20_000.0;
+            assert!((share - percent).abs() < 1.0, "{kind:?} {share}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_again_is_the_order_of_an_earlier_payment() {
+        let planned = planned(include_str!("../scenarios/hostile.toml"), 5000);
+        for one in planned.iter().filter(|one| matches!(one.kind, Kind::Replay | Kind::Duplicate)) {
+            let first = planned.iter().find(|first| first.order == one.order).expect("the first");
+            assert!(first.kind == Kind::Payment && first.at < one.at);
+            assert_eq!(
+                (first.merchant, first.amount_fen, first.customer),
+                (one.merchant, one.amount_fen, one.customer)
+            );
+        }
+    }
+
+    #[test]
+    fn skew_and_a_hot_merchant_give_the_first_more_than_the_rest() {
+        let share = |text: &str| {
+            let planned = planned(text, 10_000);
+            planned.iter().filter(|one| one.merchant == 0).count() as f64 / 10_000.0
+        };
+        assert!((0.88..0.93).contains(&share(include_str!("../scenarios/hot_merchant.toml"))));
+        // A hundred by Zipf with an exponent of 0.9: 1 of 7.1.
+        assert!((0.12..0.17).contains(&share(include_str!("../scenarios/steady.toml"))));
+    }
+}
