@@ -47,15 +47,25 @@ pub struct Table {
 
 impl Table {
     /// Makes an empty table. Memory for all rows is reserved, and held from when it is first used.
+    ///
+    /// Where the system hands memory out by large pages, all of it is held from the start: clearing so much takes a
+    /// millisecond each, which the first decisions would have to wait for.
     pub fn new(bounds: Bounds) -> Self {
         let rows_max = bounds.rows_max.min(ROWS_MAX);
         let places = shard::places(rows_max);
         let entries = shard::entries(places);
+        let lines = kernel::zeroed::<Line>((places as usize).saturating_mul(SHARDS));
+        let index = kernel::zeroed::<sync::AtomicU32>(entries.saturating_mul(SHARDS));
+        // Writing anything, zero as well, has the system clear the page.
+        let first_words = lines.iter().step_by(LARGE_PAGE_BYTES / size_of::<Line>()).filter_map(|line| line.0.first());
+        first_words.for_each(|word| word.store(0, sync::Ordering::Relaxed));
+        let first_entries = index.iter().step_by(LARGE_PAGE_BYTES / size_of::<sync::AtomicU32>());
+        first_entries.for_each(|entry| entry.store(0, sync::Ordering::Relaxed));
         Self {
             bounds: Bounds { rows_max, ..bounds },
-            lines: kernel::zeroed((places as usize).saturating_mul(SHARDS)),
+            lines,
             places,
-            index: kernel::zeroed(entries.saturating_mul(SHARDS)),
+            index,
             entries,
             shelves: (0..SHARDS).map(|_| CachePadded::new(sync::Mutex::new(Shelf::new()))).collect(),
             lanes: Lanes::new(),
@@ -100,7 +110,8 @@ impl Table {
         self.bounds.rows_max
     }
 
-    /// Returns the memory held, in bytes; an upper bound, by the pages that were touched.
+    /// Returns the memory held, in bytes: an upper bound by the pages of 4 KiB that were touched. Where the system hands out
+    /// large pages, all that is reserved is held.
     pub fn bytes(&self) -> u64 {
         let shards = self.shards().map(|shard| {
             let shelf = shard.lock().shelf;
@@ -208,6 +219,9 @@ const ROWS_MAX: u64 = SHARDS as u64 * super::index::ROWS_MAX as u64;
 
 /// Places that one page of an export shows: some 5 MB of lines, and few pages, since each is held against all orders.
 const PAGE_ROWS: u32 = 1 << 15;
+
+/// What the system clears at a time where it hands out large pages.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// What the system clears at a time.
 const PAGE_BYTES: usize = 4096;
