@@ -3,6 +3,9 @@
 //! Records are appended as decisions are made and committed once a batch. [`Recent`] keeps the last records in memory
 //! for the operator to read; nothing here survives a restart.
 
+mod codec;
+mod entry;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +14,12 @@ use smallvec::SmallVec;
 use crate::reason::Reason;
 use crate::time::UnixMillis;
 use crate::types::{DecisionId, MerchantId, Operation};
+
+pub use codec::{ENTRY_BYTES_MAX, Unreadable};
+pub use entry::{
+    Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NO_WINDOW, Name, NonceEntry,
+    PARTS_MAX, RowPart,
+};
 
 /// One decision on an authentic request.
 #[derive(Clone, Debug, PartialEq, Eq)]
