@@ -43,24 +43,22 @@ enum Command {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command answers on its standard streams")]
 fn main() -> ExitCode {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("loadtest"));
+    let mut tell = |line: &str| eprintln!("{line}");
     match Arguments::parse().command {
-        Command::Run(options) => {
-            let mut tell = |line: &str| eprintln!("{line}");
-            match session::run(&options, &program, &mut tell) {
-                Ok(report) => {
-                    print!("{}", report.describe());
-                    let _ = std::io::stdout().flush();
-                    if let Err(error) = report.write(&options.out) {
-                        eprintln!("loadtest: {}: {error}", options.out.display());
-                        return ExitCode::FAILURE;
-                    }
-                    eprintln!("written to {}", options.out.display());
-                    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Command::Run(options) => match session::run(&options, &program, &mut tell) {
+            Ok(report) => {
+                print!("{}", report.describe());
+                let _ = std::io::stdout().flush();
+                if let Err(error) = report.write(&options.out) {
+                    eprintln!("loadtest: {}: {error}", options.out.display());
+                    return ExitCode::FAILURE;
                 }
-                Err(error) => fail(&error),
+                eprintln!("written to {}", options.out.display());
+                if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
-        }
-        Command::Ratios(options) => match ratios::command(&options, &program) {
+            Err(error) => fail(&error),
+        },
+        Command::Ratios(options) => match ratios::command(&options, &program, &mut tell) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },

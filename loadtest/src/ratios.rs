@@ -217,13 +217,14 @@ impl RatioError {
     }
 }
 
-/// Measures the rows that the options ask for and prints them; `program` is this program, of which servers are children.
+/// Measures the rows that the options ask for and prints them; `program` is this program, of which servers are children;
+/// `tell` is told of the progress.
 ///
 /// # Errors
 /// As [`run`].
-pub fn command(options: &Options, program: &Path) -> Result<(), RatioError> {
+pub fn command(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Result<(), RatioError> {
     let rows = entries(Size::Full).into_iter().chain(server_entries(Size::Full, program, options.install)).collect();
-    run(options, rows, &mut io::stdout().lock())
+    run(options, rows, &mut io::stdout().lock(), tell)
 }
 
 /// Returns the rows that need servers, children of `program`; with `install`, rivals that are missing are fetched first.
@@ -236,12 +237,18 @@ pub fn entries(size: Size) -> Vec<Entry> {
     [verify::entries(size), quota::entries(size), decide::entries(size)].into_iter().flatten().collect()
 }
 
-/// Measures the rows that are asked for, prints them, and puts the table where it is to go.
+/// Measures the rows that are asked for, prints them, and puts the table where it is to go; `tell` is told of each row as
+/// it begins, and of each of its rounds.
 ///
 /// # Errors
 /// [`RatioError::InRow`] where a row fails; the others where the options ask for what is not there, or output fails.
-pub fn run(options: &Options, contests: Vec<Entry>, out: &mut dyn Write) -> Result<(), RatioError> {
-    let lines = measure(options, contests)?;
+pub fn run(
+    options: &Options,
+    contests: Vec<Entry>,
+    out: &mut dyn Write,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(), RatioError> {
+    let lines = measure(options, contests, tell)?;
     if options.json {
         for line in &lines {
             let json = serde_json::to_string(line).map_err(RatioError::broken("JSON"))?;
@@ -258,15 +265,20 @@ pub fn run(options: &Options, contests: Vec<Entry>, out: &mut dyn Write) -> Resu
 }
 
 /// Measures a round of each, then the next round of each.
-fn measure(options: &Options, contests: Vec<Entry>) -> Result<Vec<Line>, RatioError> {
+fn measure(options: &Options, contests: Vec<Entry>, tell: &mut dyn FnMut(&str)) -> Result<Vec<Line>, RatioError> {
     if let Some(name) = options.only.iter().find(|name| !contests.iter().any(|row| begins_with(row.name, name))) {
         let known = contests.iter().map(Entry::name).collect();
         return Err(RatioError::NoSuchRow { name: name.clone(), known });
     }
     let asked = contests.into_iter().filter(|row| row.is_one_of(&options.only));
-    let mut runs = asked.map(Run::begin).collect::<Result<Vec<_>, _>>()?;
-    for _ in 0..options.rounds.unwrap_or(ROUNDS) {
-        runs.iter_mut().try_for_each(Run::round)?;
+    let mut runs = asked.map(|row| Run::begin(row, tell)).collect::<Result<Vec<_>, _>>()?;
+    let rounds = options.rounds.unwrap_or(ROUNDS);
+    for round in 1..=rounds {
+        for run in &mut runs {
+            if let Some(Pair { ours, rival }) = run.round()? {
+                tell(&format!("round {round} of {rounds}: {}: ours {ours:.4}, the rival's {rival:.4}", run.name));
+            }
+        }
     }
     Ok(runs.into_iter().map(Run::end).collect())
 }
@@ -279,21 +291,26 @@ struct Run {
 }
 
 impl Run {
-    fn begin(entry: Entry) -> Result<Self, RatioError> {
+    fn begin(entry: Entry, tell: &mut dyn FnMut(&str)) -> Result<Self, RatioError> {
         let Entry { name, make } = entry;
+        tell(&format!("making ready: {name}"));
         let contest = match make() {
             Ok(contest) => Ok(contest),
-            Err(NotReady::Skipped(why)) => Err(why),
+            Err(NotReady::Skipped(why)) => {
+                tell(&format!("skipped: {name}: {why}"));
+                Err(why)
+            }
             Err(NotReady::Failed(error)) => return Err(error.in_row(name)),
         };
         Ok(Self { name, contest, pairs: Vec::new() })
     }
 
-    fn round(&mut self) -> Result<(), RatioError> {
-        let Ok(contest) = &mut self.contest else { return Ok(()) };
+    /// Measures once more; `None` where the row is skipped.
+    fn round(&mut self) -> Result<Option<Pair>, RatioError> {
+        let Ok(contest) = &mut self.contest else { return Ok(None) };
         let pair = contest.round().and_then(Pair::measurable).map_err(|error| error.in_row(self.name))?;
         self.pairs.push(pair);
-        Ok(())
+        Ok(Some(pair))
     }
 
     fn end(self) -> Line {

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// What runs print.
 fn printed(options: &Options) -> String {
     let mut out = Vec::new();
-    run(options, entries(Size::Smoke), &mut out).unwrap_or_else(|error| panic!("{error}"));
+    run(options, entries(Size::Smoke), &mut out, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"));
     String::from_utf8(out).expect("text")
 }
 

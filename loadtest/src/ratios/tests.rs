@@ -50,15 +50,32 @@ fn rounds_of_all_rows_take_turns() {
     let calls = Calls::default();
     let pairs = [(1.0, 1.0); 2];
     let rows = vec![given("a", &calls, &pairs, Better::Lower), given("b", &calls, &pairs, Better::Lower)];
-    measure(&rounds(2), rows).expect("rows");
+    measure(&rounds(2), rows, &mut |_| {}).expect("rows");
     assert_eq!(*calls.borrow(), ["a", "b", "a", "b"]);
+}
+
+#[test]
+fn each_row_and_each_round_is_told_as_it_comes() {
+    let mut told = Vec::new();
+    let lacking = Entry::new("lost", || -> Result<Given, _> { Err(NotReady::Skipped("no nginx".to_owned())) });
+    let rows = vec![given("a", &Calls::default(), &[(2.0, 3.0), (4.0, 5.0)], Better::Lower), lacking];
+    measure(&rounds(2), rows, &mut |line| told.push(line.to_owned())).expect("rows");
+    let wanted = [
+        "making ready: a",
+        "making ready: lost",
+        "skipped: lost: no nginx",
+        "round 1 of 2: a: ours 2.0000, the rival's 3.0000",
+        "round 2 of 2: a: ours 4.0000, the rival's 5.0000",
+    ];
+    assert_eq!(told, wanted);
 }
 
 #[test]
 fn a_row_is_the_middle_of_its_rounds() {
     let pairs: Vec<_> = (1..=11).map(|ratio| (10.0, 10.0 * f64::from(ratio))).collect();
     for (better, ratio, spread) in [(Better::Lower, 6.0, 8.0 / 6.0), (Better::Higher, 1.0 / 6.0, 0.4 * 6.0)] {
-        let lines = measure(&rounds(11), vec![given("a", &Calls::default(), &pairs, better)]).expect("rows");
+        let lines =
+            measure(&rounds(11), vec![given("a", &Calls::default(), &pairs, better)], &mut |_| {}).expect("rows");
         let [Line::Measured(row)] = &lines[..] else { panic!("{lines:?}") };
         assert_eq!((row.ours, row.rival, row.rounds), (10.0, 60.0, 11));
         assert!((row.ratio - ratio).abs() < 1e-9 && (row.spread - spread).abs() < 1e-9, "{better:?} {row:?}");
@@ -69,7 +86,7 @@ fn a_row_is_the_middle_of_its_rounds() {
 fn an_error_ends_the_run_with_the_name_of_its_row() {
     let calls = Calls::default();
     let rows = vec![given("a.b", &calls, &[(1.0, 1.0)], Better::Lower)];
-    let error = measure(&rounds(2), rows).expect_err("no second pair");
+    let error = measure(&rounds(2), rows, &mut |_| {}).expect_err("no second pair");
     assert_eq!(error.to_string(), "a.b: wrong answer: no pair left");
 }
 
@@ -77,7 +94,7 @@ fn an_error_ends_the_run_with_the_name_of_its_row() {
 fn figures_that_are_no_numbers_above_zero_make_no_row() {
     for pair in [(0.0, 1.0), (1.0, 0.0), (f64::NAN, 1.0), (1.0, f64::INFINITY), (-1.0, 1.0)] {
         let rows = vec![given("a", &Calls::default(), &[pair], Better::Lower)];
-        let error = measure(&rounds(1), rows).expect_err("no ratio");
+        let error = measure(&rounds(1), rows, &mut |_| {}).expect_err("no ratio");
         assert!(
             matches!(&error, RatioError::InRow { source, .. } if matches!(**source, RatioError::Immeasurable { .. }))
         );
@@ -91,11 +108,11 @@ fn only_the_rows_asked_for_are_made() {
     let rows = || vec![given("a.b", &calls, &[(1.0, 1.0)], Better::Lower), forbidden("a.bc"), forbidden("ab")];
     for only in ["a.b", "a"] {
         let options = Options { only: vec![only.to_owned()], ..rounds(1) };
-        let made = measure(&options, rows());
+        let made = measure(&options, rows(), &mut |_| {});
         assert_eq!(made.is_ok(), only == "a.b", "{only}");
     }
     let options = Options { only: vec!["a.b".to_owned(), "c".to_owned()], ..rounds(1) };
-    let error = measure(&options, rows()).expect_err("no such row");
+    let error = measure(&options, rows(), &mut |_| {}).expect_err("no such row");
     assert_eq!(error.to_string(), "there is no row `c`; write one of: a.b, a.bc, ab");
 }
 
@@ -104,7 +121,7 @@ fn a_row_that_lacks_something_is_left_out_with_the_reason() {
     let lacking = Entry::new("a", || -> Result<Given, _> { Err(NotReady::Skipped("no nginx".to_owned())) });
     let rows = vec![lacking, given("b", &Calls::default(), &[(1.0, 2.0)], Better::Lower)];
     let mut out = Vec::new();
-    run(&Options { json: true, ..rounds(1) }, rows, &mut out).expect("rows");
+    run(&Options { json: true, ..rounds(1) }, rows, &mut out, &mut |_| {}).expect("rows");
     let text = String::from_utf8(out).expect("text");
     assert!(text.starts_with("{\"name\":\"a\",\"skipped\":\"no nginx\"}\n{\"name\":\"b\",\"ours\":1.0,"), "{text}");
 }
@@ -116,10 +133,10 @@ fn the_table_goes_into_the_file_between_its_marks() {
     let options = Options { readme: Some(path.clone()), ..rounds(1) };
     let rows = || vec![given("a.b", &Calls::default(), &[(2.0, 250.0)], Better::Lower)];
     std::fs::write(&path, "no marks").expect("written");
-    let error = run(&options, rows(), &mut Vec::new()).expect_err("no marks");
+    let error = run(&options, rows(), &mut Vec::new(), &mut |_| {}).expect_err("no marks");
     assert!(matches!(error, RatioError::NoMarks { .. }), "{error}");
     std::fs::write(&path, "above\n<!-- ratios: begin -->\nold\n<!-- ratios: end -->\nbelow\n").expect("written");
-    run(&options, rows(), &mut Vec::new()).expect("replaced");
+    run(&options, rows(), &mut Vec::new(), &mut |_| {}).expect("replaced");
     let text = std::fs::read_to_string(&path).expect("text");
     assert!(text.starts_with("above\n<!-- ratios: begin -->\nMeasured on ") && text.ends_with("end -->\nbelow\n"));
     assert!(text.contains("| a.b | 2.00 | 250 (rival) | ns   | 125.00 | 0 %    |\n"), "{text}");
