@@ -1,7 +1,7 @@
 //! What figures were measured on: the machine, its kernel, and the commit.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The machine and the state of the repository. What cannot be found out is called `unknown`.
@@ -33,6 +33,11 @@ impl Machine {
             changed: changes.is_some_and(|changes| !changes.is_empty()),
         }
     }
+}
+
+/// Returns a folder of the repository that this program was built in, where `cargo run` says it; else where it is started.
+pub fn repository() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
 impl std::fmt::Display for Machine {

@@ -11,7 +11,7 @@ use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use serde::Serialize;
 
 use crate::books::Verdict;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::run::Measured;
 use crate::scenario::Scenario;
 use crate::session::{Options, TargetKind};
@@ -105,7 +105,7 @@ impl Report {
         let shown = verdict.differences.into_iter().take(DIFFERENCES_SHOWN).collect();
         let done = measured.admitted + measured.refused;
         Self {
-            machine: Machine::read(Path::new(".")),
+            machine: Machine::read(&machine::repository()),
             scenario: scenario.clone(),
             target: match options.target {
                 TargetKind::Check => "check",

@@ -151,6 +151,8 @@ impl When {
 /// Why a scenario can't be run.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
+    #[error("there is no scenario `{name}`; write one of {}, or the path of a TOML file", names().join(", "))]
+    Unknown { name: String },
     #[error("{path}: {source}")]
     Unreadable { path: String, source: std::io::Error },
     #[error("{path}: {source}")]
@@ -160,18 +162,35 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
-    /// Reads a file.
+    /// Reads one that ships, by its name, or a file. A name has neither a folder nor an ending.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn load(path: &Path) -> Result<Self, ScenarioError> {
-        let name = || path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ScenarioError::Unreadable { path: name(), source })?;
-        let scenario: Self =
-            toml::from_str(&text).map_err(|source| ScenarioError::Malformed { path: name(), source: source.into() })?;
-        scenario.check().map_err(|(key, problem)| ScenarioError::Impossible { path: name(), key, problem })?;
-        Ok(scenario)
+    pub fn load(name_or_path: &Path) -> Result<Self, ScenarioError> {
+        let name = || name_or_path.display().to_string();
+        if let Some((_, text)) = SHIPPED.iter().find(|(shipped, _)| Path::new(shipped) == name_or_path) {
+            return Self::read(text, name());
+        }
+        let text = std::fs::read_to_string(name_or_path).map_err(|source| {
+            let is_path = name_or_path.components().count() > 1 || name_or_path.extension().is_some();
+            if is_path {
+                ScenarioError::Unreadable { path: name(), source }
+            } else {
+                ScenarioError::Unknown { name: name() }
+            }
+        })?;
+        Self::read(&text, name())
+    }
+
+    fn read(text: &str, path: String) -> Result<Self, ScenarioError> {
+        let scenario: Self = match toml::from_str(text) {
+            Ok(scenario) => scenario,
+            Err(source) => return Err(ScenarioError::Malformed { path, source: Box::new(source) }),
+        };
+        match scenario.check() {
+            Ok(()) => Ok(scenario),
+            Err((key, problem)) => Err(ScenarioError::Impossible { path, key, problem }),
+        }
     }
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
@@ -222,6 +241,20 @@ impl Hostile {
     }
 }
 
+/// Returns the names of the scenarios that ship.
+fn names() -> Vec<&'static str> {
+    SHIPPED.iter().map(|(name, _)| *name).collect()
+}
+
+/// The scenarios that ship, in the program: it finds them wherever it is started.
+const SHIPPED: [(&str, &str); 5] = [
+    ("steady", include_str!("../scenarios/steady.toml")),
+    ("hot_merchant", include_str!("../scenarios/hot_merchant.toml")),
+    ("at_the_ceiling", include_str!("../scenarios/at_the_ceiling.toml")),
+    ("hostile", include_str!("../scenarios/hostile.toml")),
+    ("month_end", include_str!("../scenarios/month_end.toml")),
+];
+
 const MERCHANTS_MAX: usize = 10_000;
 const CUSTOMERS_MAX: usize = 10_000_000;
 
@@ -230,12 +263,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scenario_that_ships_can_be_run() {
+    fn every_scenario_that_ships_is_found_by_its_name_and_by_its_file() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let files: Vec<_> =
             std::fs::read_dir(folder).expect("scenarios").map(|file| file.expect("a file").path()).collect();
-        assert!(files.len() >= 4, "{files:?}");
-        files.iter().for_each(|file| drop(Scenario::load(file).expect("a scenario")));
+        assert_eq!(files.len(), SHIPPED.len(), "{files:?}");
+        for file in files {
+            let by_file = Scenario::load(&file).expect("a scenario");
+            let by_name = Scenario::load(Path::new(file.file_stem().expect("a name"))).expect("a scenario");
+            assert_eq!(by_file.about, by_name.about);
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_is_not_there_is_told_from_a_name_that_none_has() {
+        let error = |path: &str| Scenario::load(Path::new(path)).expect_err(path).to_string();
+        assert!(error("stedy").contains("write one of steady, hot_merchant"), "{}", error("stedy"));
+        assert!(error("nowhere/steady.toml").starts_with("nowhere/steady.toml: No such file"));
     }
 
     #[test]

@@ -28,8 +28,8 @@ use crate::wire::{self, Bounds, Wire, WireError};
 /// What a run is to be.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The scenario, a TOML file.
-    #[arg(long, default_value = "loadtest/scenarios/steady.toml")]
+    /// The scenario: the name of one that ships, or a TOML file.
+    #[arg(long, default_value = "steady")]
     pub scenario: PathBuf,
     /// What is driven.
     #[arg(long, value_enum, default_value_t = TargetKind::Check)]
