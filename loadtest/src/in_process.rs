@@ -14,6 +14,7 @@ use tollgate::time::UnixMillis;
 use tollgate::types::DecisionId;
 
 use crate::pool::Prepared;
+use crate::settling::{Settle, Settler};
 use crate::target::{Answered, Outcome, Target, TargetError};
 
 /// An engine that decides what is queued, in batches.
@@ -72,10 +73,31 @@ impl InProcess {
     }
 }
 
-/// Settles a decision; tells whether that could be done.
-pub fn settle(shared: &Shared, decision: u128, commit: bool, now: UnixMillis) -> bool {
-    let settle = if commit { SettleAs::Commit } else { SettleAs::Release };
-    shared.settle(DecisionId(decision), settle, &SettledFacts::default(), now).is_ok()
+/// Settles at an engine in this process.
+pub struct Within {
+    shared: Arc<Shared>,
+    clock: SetClock,
+    done: Vec<(Settle, bool)>,
+}
+
+impl Within {
+    /// Takes the tables of the engine, and its clock.
+    pub const fn new(shared: Arc<Shared>, clock: SetClock) -> Self {
+        Self { shared, clock, done: Vec::new() }
+    }
+}
+
+impl Settler for Within {
+    fn settle(&mut self, settle: Settle) {
+        let how = if settle.commit { SettleAs::Commit } else { SettleAs::Release };
+        let done =
+            self.shared.settle(DecisionId(settle.decision), how, &SettledFacts::default(), self.clock.now()).is_ok();
+        self.done.push((settle, done));
+    }
+
+    fn settled(&mut self) -> Vec<(Settle, bool)> {
+        std::mem::take(&mut self.done)
+    }
 }
 
 impl Target for InProcess {

@@ -6,20 +6,22 @@
 //! | `scenario`, `arrivals`, `traffic` | what traffic is like; when, and who asks for what |
 //! | `keys`, `deployment`, `pool` | keys that sign fast; a configuration; requests signed ahead |
 //! | `run`, `target`, `wire`, `in_process`, `upstream` | the loop; what it sends to, by socket or in this process |
+//! | `latency`, `watch` | distributions of times and their log; progress, and the memory of this process |
 //! | `settling`, `ledger`, `books`, `report` | what becomes of payments; the rig's own books; the gate's beside them |
-//! | [`ratios`], `rivals`, `bare` | ours beside rivals, in one run |
+//! | [`ratios`], `rivals`, [`bare`] | ours beside rivals, in one run; a server that does nothing else than answer |
 //! | [`machine`], `process` | where it was measured; child processes on a core of their own |
 
+pub mod bare;
 pub mod machine;
 pub mod ratios;
 pub mod session;
 
 mod arrivals;
-mod bare;
 mod books;
 mod deployment;
 mod in_process;
 mod keys;
+mod latency;
 mod ledger;
 mod pool;
 mod process;
@@ -31,6 +33,7 @@ mod settling;
 mod target;
 mod traffic;
 mod upstream;
+mod watch;
 mod wire;
 
 /// Reads the clock of the machine, in seconds since 1970.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{ratios, session};
+use loadtest::{bare, ratios, session};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,7 +25,7 @@ enum Command {
     Run(session::Options),
     /// Measure ours beside rivals, in one run.
     Ratios(ratios::Options),
-    /// Be a bare hyper server: a child of `ratios`.
+    /// Be a bare hyper server: a child of the other commands.
     #[command(hide = true)]
     Bare {
         #[arg(requires = "key")]
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         },
         Command::Bare { certificate, key } => {
             let files = certificate.as_deref().zip(key.as_deref());
-            match ratios::serve_bare(files, &mut |line| println!("{line}")) {
+            match bare::command(files, &mut |line| println!("{line}")) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error),
             }

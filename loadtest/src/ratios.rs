@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::machine::Machine;
 
-pub use http::serve_bare;
+pub(crate) use http::STATIC;
 pub use row::{Line, Row};
 
 /// What is compared, and how it is shown.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::latency::{SecondsLog, histogram, nanoseconds, record};
 use crate::pool::Prepared;
 use crate::target::{Answered, Outcome, Target, TargetError};
+use crate::watch::{Counts, Resident, Watch};
 
 /// How a run goes.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,43 @@ pub struct Pace {
     pub lateness_max: Duration,
 }
 
+/// What is sent.
+#[derive(Clone, Copy)]
+pub enum Requests<'a> {
+    /// Each of these once, at its time.
+    Signed(&'a [Prepared]),
+    /// This one again and again, evenly at a rate: it takes no memory however long the run.
+    Same { request: &'a Prepared, per_second: f64, run: Duration },
+}
+
+impl Requests<'_> {
+    fn get(&self, number: usize) -> Option<&Prepared> {
+        match self {
+            Self::Signed(pool) => pool.get(number),
+            Self::Same { request, .. } => Some(request),
+        }
+    }
+
+    /// Returns when one is to be sent, from the start; `None` where there are no more.
+    fn at(&self, number: usize) -> Option<Duration> {
+        match self {
+            Self::Signed(pool) => pool.get(number).map(|one| one.planned.at),
+            Self::Same { per_second, run, .. } => {
+                let at = Duration::try_from_secs_f64(number as f64 / per_second).ok();
+                at.filter(|at| at < run)
+            }
+        }
+    }
+
+    /// Returns how many are due before the end and were not reached.
+    fn after(&self, next: usize) -> u64 {
+        match self {
+            Self::Signed(pool) => pool.len().saturating_sub(next) as u64,
+            Self::Same { .. } => (next..).take_while(|number| self.at(*number).is_some()).count() as u64,
+        }
+    }
+}
+
 /// What was measured.
 pub struct Measured {
     /// Latencies in nanoseconds: from the intended instant, or from sending in a closed loop.
@@ -32,8 +71,6 @@ pub struct Measured {
     pub service: Histogram<u64>,
     /// How late the generator noticed that requests were due, in nanoseconds.
     pub lateness: Histogram<u64>,
-    /// Latencies of each second by itself, by the instant of the answer.
-    pub seconds: Vec<Histogram<u64>>,
     pub sent: u64,
     pub unsent: u64,
     pub admitted: u64,
@@ -43,6 +80,7 @@ pub struct Measured {
     pub failed: u64,
     /// From the first request to the last answer.
     pub took: Duration,
+    pub resident: Resident,
     /// Whether the generator kept up: else the figures say nothing of the target.
     pub valid: bool,
 }
@@ -56,18 +94,21 @@ pub trait Observer {
     fn tick(&mut self, now: Instant);
 }
 
-/// Sends all requests.
+/// Sends all requests; every latency goes to the log, and `watch` looks on.
 ///
 /// # Errors
-/// Where the target fails for good.
+/// Where the target fails for good, or the log can't be written.
 pub fn drive(
     target: &mut dyn Target,
-    pool: &[Prepared],
+    requests: Requests<'_>,
     pace: &Pace,
     observer: &mut dyn Observer,
+    mut log: SecondsLog<'_>,
+    mut watch: Watch<'_>,
 ) -> Result<Measured, TargetError> {
     let start = Instant::now();
-    let mut run = Run { pool, pace: *pace, start, measured: Measured::new(), due: VecDeque::new(), next: 0, open: 0 };
+    let mut run =
+        Run { requests, pace: *pace, start, measured: Measured::new(), due: VecDeque::new(), next: 0, open: 0 };
     let mut answers = Vec::new();
     loop {
         let now = Instant::now();
@@ -75,20 +116,24 @@ pub fn drive(
         run.send(target, now)?;
         target.poll(run.patience(), &mut answers)?;
         for answered in answers.drain(..) {
-            run.take(&answered);
-            if let Some(prepared) = pool.get(answered.request) {
+            let latency = run.take(&answered);
+            let since = answered.at.saturating_duration_since(start);
+            log.record(since, latency).map_err(TargetError::Log)?;
+            if let Some(prepared) = requests.get(answered.request) {
                 observer.answered(prepared, &answered);
             }
         }
         observer.tick(now);
+        watch.look(now.duration_since(start), || run.counts());
         if run.is_over(now) {
-            return Ok(run.end());
+            log.end().map_err(TargetError::Log)?;
+            return Ok(run.end(watch));
         }
     }
 }
 
 struct Run<'a> {
-    pool: &'a [Prepared],
+    requests: Requests<'a>,
     pace: Pace,
     start: Instant,
     measured: Measured,
@@ -105,14 +150,14 @@ impl Run<'_> {
     fn notice(&mut self, now: Instant) {
         if let Some(closed) = self.pace.closed {
             let running = now.duration_since(self.start) < self.pace.run;
-            while running && self.open + self.due.len() < closed && self.next < self.pool.len() {
+            while running && self.open + self.due.len() < closed && self.requests.at(self.next).is_some() {
                 self.due.push_back(self.next);
                 self.next += 1;
             }
             return;
         }
-        while let Some(one) = self.pool.get(self.next).filter(|one| self.start + one.planned.at <= now) {
-            let late = now.duration_since(self.start + one.planned.at);
+        while let Some(at) = self.requests.at(self.next).filter(|at| self.start + *at <= now) {
+            let late = now.duration_since(self.start + at);
             record(&mut self.measured.lateness, late);
             self.due.push_back(self.next);
             self.next += 1;
@@ -124,7 +169,7 @@ impl Run<'_> {
             return Ok(());
         }
         while let Some(number) = self.due.front().copied() {
-            let Some(prepared) = self.pool.get(number) else { break };
+            let Some(prepared) = self.requests.get(number) else { break };
             if !target.send(number, prepared)? {
                 break;
             }
@@ -141,16 +186,17 @@ impl Run<'_> {
         if self.pace.closed.is_some() {
             return PATIENCE;
         }
-        let next = self.pool.get(self.next).map(|one| self.start + one.planned.at);
+        let next = self.requests.at(self.next).map(|at| self.start + at);
         let until = next.map_or(PATIENCE, |next| next.saturating_duration_since(Instant::now()));
         if until < SPUN { Duration::ZERO } else { (until - SPUN).min(PATIENCE) }
     }
 
-    fn take(&mut self, answered: &Answered) {
+    /// Counts an answer; returns its latency.
+    fn take(&mut self, answered: &Answered) -> Duration {
         self.open = self.open.saturating_sub(1);
         let service = answered.at.saturating_duration_since(answered.sent);
-        let intended = match (self.pace.closed, self.pool.get(answered.request)) {
-            (None, Some(prepared)) => self.start + prepared.planned.at,
+        let intended = match (self.pace.closed, self.requests.at(answered.request)) {
+            (None, Some(at)) => self.start + at,
             _ => answered.sent,
         };
         let latency = answered.at.saturating_duration_since(intended);
@@ -164,31 +210,38 @@ impl Run<'_> {
         }
         record(&mut measured.latency, latency);
         record(&mut measured.service, service);
-        let second = answered.at.saturating_duration_since(self.start).as_secs();
-        let second = usize::try_from(second).unwrap_or(usize::MAX).min(SECONDS_MAX);
-        while measured.seconds.len() <= second {
-            measured.seconds.push(histogram());
-        }
-        if let Some(histogram) = measured.seconds.get_mut(second) {
-            record(histogram, latency);
+        latency
+    }
+
+    fn counts(&self) -> Counts {
+        let Measured { sent, admitted, refused, answered, timed_out, lateness, .. } = &self.measured;
+        let late_ns = self.pace.closed.is_none().then(|| lateness.value_at_quantile(0.99));
+        Counts {
+            sent: *sent,
+            answered: admitted + refused + answered,
+            refused: *refused,
+            timed_out: *timed_out,
+            waiting: self.due.len() as u64,
+            late_us: late_ns.map(|late_ns| late_ns / 1000),
         }
     }
 
     fn is_over(&self, now: Instant) -> bool {
         let since = now.duration_since(self.start);
-        let all_due = self.next >= self.pool.len() || (self.pace.closed.is_some() && since >= self.pace.run);
+        let all_due = self.requests.at(self.next).is_none() || (self.pace.closed.is_some() && since >= self.pace.run);
         (all_due && self.due.is_empty() && self.open == 0) || since > self.pace.run + self.pace.drain
     }
 
-    fn end(mut self) -> Measured {
+    fn end(mut self, watch: Watch<'_>) -> Measured {
         let measured = &mut self.measured;
         measured.took = self.start.elapsed();
         measured.unsent = self.due.len() as u64;
         if self.pace.closed.is_none() {
-            measured.unsent += self.pool.len().saturating_sub(self.next) as u64;
+            measured.unsent += self.requests.after(self.next);
         }
         // What is still under way was sent and not answered.
         measured.timed_out += self.open as u64;
+        measured.resident = watch.end();
         measured.valid =
             measured.unsent == 0 && measured.lateness.value_at_quantile(0.99) <= nanoseconds(self.pace.lateness_max);
         self.measured
@@ -201,7 +254,6 @@ impl Measured {
             latency: histogram(),
             service: histogram(),
             lateness: histogram(),
-            seconds: Vec::new(),
             sent: 0,
             unsent: 0,
             admitted: 0,
@@ -210,23 +262,10 @@ impl Measured {
             timed_out: 0,
             failed: 0,
             took: Duration::ZERO,
+            resident: Resident::default(),
             valid: false,
         }
     }
-}
-
-/// Makes an empty histogram of nanoseconds.
-#[expect(clippy::expect_used, reason = "the bounds are constants that the format takes")]
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, NANOSECONDS_MAX, DIGITS).expect("bounds that a histogram can have")
-}
-
-fn record(histogram: &mut Histogram<u64>, duration: Duration) {
-    histogram.saturating_record(nanoseconds(duration).max(1));
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Longest wait for an answer before other things are looked after.
@@ -235,128 +274,5 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// Waits shorter than this are spent looking: kernels with a tick of 4 ms wake up as late as that.
 const SPUN: Duration = Duration::from_millis(5);
 
-/// Longest latency that is told apart, in nanoseconds: two minutes.
-const NANOSECONDS_MAX: u64 = 120_000_000_000;
-
-/// Significant decimal digits of a latency.
-const DIGITS: u8 = 3;
-
-/// Most seconds that have a histogram of their own; later ones share the last.
-const SECONDS_MAX: usize = 3600;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::traffic::{Channel, Kind, Planned};
-
-    /// Answers at once, but for one stall.
-    struct Stalling {
-        start: Instant,
-        /// From when, and for how long, it answers nothing.
-        stall: (Duration, Duration),
-        under_way: Vec<(usize, Instant)>,
-        connections: usize,
-    }
-
-    impl Target for Stalling {
-        fn send(&mut self, request: usize, _: &Prepared) -> Result<bool, TargetError> {
-            let free = self.under_way.len() < self.connections;
-            if free {
-                self.under_way.push((request, Instant::now()));
-            }
-            Ok(free)
-        }
-
-        fn poll(&mut self, patience: Duration, answers: &mut Vec<Answered>) -> Result<(), TargetError> {
-            let (from, how_long) = self.stall;
-            let since = self.start.elapsed();
-            if since >= from && since < from + how_long {
-                std::thread::sleep(patience.min(Duration::from_millis(1)));
-                return Ok(());
-            }
-            let at = Instant::now();
-            let answered = |(request, sent)| Answered { request, sent, at, as_of_s: None, outcome: Outcome::Answered };
-            answers.extend(self.under_way.drain(..).map(answered));
-            Ok(())
-        }
-    }
-
-    struct Nobody;
-
-    impl Observer for Nobody {
-        fn answered(&mut self, _: &Prepared, _: &Answered) {}
-        fn tick(&mut self, _: Instant) {}
-    }
-
-    fn pool(count: u64, gap: Duration) -> Vec<Prepared> {
-        let one = |number: u64| Planned {
-            at: gap * u32::try_from(number).expect("few"),
-            kind: Kind::Payment,
-            merchant: 0,
-            customer: 0,
-            channel: Channel::Balance,
-            amount_fen: 1,
-            order: usize::try_from(number).expect("few"),
-        };
-        (0..count).map(|number| Prepared { planned: one(number), bytes: Vec::new() }).collect()
-    }
-
-    fn pace(closed: Option<usize>, run: Duration) -> Pace {
-        Pace { closed, run, drain: Duration::from_secs(5), lateness_max: Duration::from_secs(1) }
-    }
-
-    fn stalled(closed: Option<usize>) -> Measured {
-        let stall = (Duration::from_millis(500), Duration::from_millis(1000));
-        let mut target = Stalling { start: Instant::now(), stall, under_way: Vec::new(), connections: 4 };
-        let pool = pool(2000, Duration::from_millis(1));
-        drive(&mut target, &pool, &pace(closed, Duration::from_secs(2)), &mut Nobody).expect("a run")
-    }
-
-    fn ms(histogram: &Histogram<u64>, quantile: f64) -> u64 {
-        histogram.value_at_quantile(quantile) / 1_000_000
-    }
-
-    #[test]
-    fn a_stall_shows_in_the_latency_of_all_that_fell_due_meanwhile() {
-        let measured = stalled(None);
-        // Half of the requests fell due in the stall; on average they waited for half of it.
-        assert!(ms(&measured.latency, 0.99) >= 900, "{}", ms(&measured.latency, 0.99));
-        assert!(ms(&measured.latency, 0.75) >= 400, "{}", ms(&measured.latency, 0.75));
-        assert!(ms(&measured.service, 0.90) < 100, "few were sent into it");
-        assert_eq!((measured.sent, measured.answered, measured.unsent, measured.timed_out), (2000, 2000, 0, 0));
-    }
-
-    #[test]
-    fn a_closed_loop_hides_a_stall_which_is_why_it_is_labelled() {
-        let measured = stalled(Some(1));
-        assert!(ms(&measured.latency, 0.99) < 100, "{}", ms(&measured.latency, 0.99));
-    }
-
-    #[test]
-    fn what_is_not_sent_and_what_is_not_answered_are_counted_apart() {
-        let stall = (Duration::ZERO, Duration::from_secs(60));
-        let mut target = Stalling { start: Instant::now(), stall, under_way: Vec::new(), connections: 4 };
-        let pace = Pace { drain: Duration::from_millis(50), ..pace(None, Duration::from_millis(100)) };
-        let measured = drive(&mut target, &pool(100, Duration::from_millis(1)), &pace, &mut Nobody).expect("a run");
-        assert_eq!((measured.sent, measured.unsent, measured.timed_out, measured.valid), (4, 96, 4, false));
-    }
-
-    #[test]
-    fn a_generator_that_can_not_keep_up_is_found_out() {
-        /// Takes longer over each look than there is between two requests.
-        struct Slow;
-        impl Observer for Slow {
-            fn answered(&mut self, _: &Prepared, _: &Answered) {}
-            fn tick(&mut self, _: Instant) {
-                std::thread::sleep(Duration::from_millis(30));
-            }
-        }
-        let pool = pool(200, Duration::from_millis(1));
-        for (observer, valid) in [(&mut Slow as &mut dyn Observer, false), (&mut Nobody, true)] {
-            let stall = (Duration::from_secs(60), Duration::ZERO);
-            let mut target = Stalling { start: Instant::now(), stall, under_way: Vec::new(), connections: 64 };
-            let pace = Pace { lateness_max: Duration::from_millis(20), ..pace(None, Duration::from_millis(300)) };
-            assert_eq!(drive(&mut target, &pool, &pace, observer).expect("a run").valid, valid);
-        }
-    }
-}
+mod tests;

@@ -37,6 +37,8 @@ pub enum TargetError {
     Wire(#[from] WireError),
     #[error("a request could not be read back: {0}")]
     Request(&'static str),
+    #[error("the log of latencies can't be written: {0}")]
+    Log(std::io::Error),
 }
 
 /// Takes requests and gives answers.
@@ -78,7 +80,8 @@ impl Target for Remote {
         self.wire.poll(Some(patience), &mut |done| {
             let outcome = match done.outcome {
                 Ok(answer) if decides => read(answer.status, answer.body),
-                Ok(_) => Outcome::Answered,
+                Ok(answer) if answer.status == 200 => Outcome::Answered,
+                Ok(answer) => Outcome::Refused { code: answer.status.to_string() },
                 Err(failure) => Outcome::Unknown { timed_out: matches!(failure, Failure::TimedOut) },
             };
             let request = usize::try_from(done.tag).unwrap_or(usize::MAX);

@@ -21,6 +21,21 @@ pub struct Planned {
     pub order: usize,
 }
 
+impl Planned {
+    /// Returns what stands for a request that asks for nothing: it has no order.
+    pub const fn nothing() -> Self {
+        Self {
+            at: Duration::ZERO,
+            kind: Kind::Payment,
+            merchant: 0,
+            customer: 0,
+            channel: Channel::Balance,
+            amount_fen: 0,
+            order: 0,
+        }
+    }
+}
+
 /// What is special about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {

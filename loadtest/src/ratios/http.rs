@@ -1,24 +1,20 @@
 //! Requests over sockets, by the processor time of the server: a gate beside a bare server, and beside what else checks
 //! signatures and limits. And the generator of all this beside another.
 
-use std::ffi::OsStr;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{Better, Contest, Entry, NotReady, Pair, RatioError, Size};
+use crate::bare::Bare;
 use crate::deployment::{Deployment, Gate, MerchantPlan, Plan};
 use crate::pool::{self, Signing};
-use crate::process::{Child, pin_to};
+use crate::process::pin_to;
 use crate::rivals::{Kind as RivalKind, Rival};
 use crate::traffic::{Cast, Channel, Kind, Planned};
 use crate::wire::{Address, Bounds, Target, Wire};
@@ -74,33 +70,15 @@ enum RivalServer {
     Lua { kind: RivalKind, running: Option<Rival> },
 }
 
-/// A bare hyper server.
-struct Bare {
-    child: Child,
-    target: Target,
-}
-
-impl Bare {
-    /// Starts one, with the certificate of a gate where it is to speak TLS.
-    fn start(program: &Path, gate: Option<&Deployment>) -> Result<Self, RatioError> {
-        let files = gate.map(Deployment::tls_files);
-        let mut arguments: Vec<&OsStr> = vec!["bare".as_ref()];
-        arguments.extend(files.iter().flatten().map(|file| file.as_os_str()));
-        let mut child =
-            Child::start(program, &arguments, Some(SERVER_CORE)).map_err(RatioError::broken("bare hyper"))?;
-        let line = child.wait_for_line(|line| line.starts_with(LISTENING), PATIENCE);
-        let line = line.map_err(RatioError::broken("bare hyper"))?;
-        let address: Result<SocketAddr, _> = line.trim_start_matches(LISTENING).trim().parse();
-        let address = Address::Tcp(address.map_err(RatioError::broken("bare hyper"))?);
-        Ok(Self { child, target: Target { address, tls: gate.map(|gate| gate.tls_client.clone()) } })
-    }
-}
-
 impl RivalServer {
     /// Starts it, beside a gate.
     fn start(&mut self, program: &Path, gate: &Deployment) -> Result<(), RatioError> {
         match self {
-            Self::Bare { tls, running } => *running = Some(Bare::start(program, tls.then_some(gate))?),
+            Self::Bare { tls, running } => {
+                let [certificate, key] = gate.tls_files();
+                let bare = Bare::start(program, tls.then_some([&certificate, &key]), Some(SERVER_CORE));
+                *running = Some(bare.map_err(RatioError::broken("bare hyper"))?);
+            }
             Self::Lua { kind, running } => {
                 let keys: Vec<_> = gate.merchants.iter().map(|one| (one.serial.clone(), one.key.spki_der())).collect();
                 let folder = gate.folder.path().join("rival");
@@ -121,9 +99,12 @@ impl RivalServer {
         }
     }
 
-    fn target(&self) -> Option<Target> {
+    /// Returns where it listens, and how to trust it where it has the certificate of a gate.
+    fn target(&self, gate: &Deployment) -> Option<Target> {
         match self {
-            Self::Bare { running, .. } => running.as_ref().map(|bare| bare.target.clone()),
+            Self::Bare { tls, running } => running
+                .as_ref()
+                .map(|bare| Target { address: bare.address().clone(), tls: tls.then(|| gate.tls_client.clone()) }),
             Self::Lua { running, .. } => {
                 running.as_ref().map(|rival| Target { address: Address::Tcp(rival.address()), tls: None })
             }
@@ -132,7 +113,7 @@ impl RivalServer {
 
     fn cpu_seconds(&self) -> std::io::Result<f64> {
         match self {
-            Self::Bare { running, .. } => running.as_ref().map_or(Ok(0.0), |bare| bare.child.cpu_seconds()),
+            Self::Bare { running, .. } => running.as_ref().map_or(Ok(0.0), Bare::cpu_seconds),
             Self::Lua { running, .. } => running.as_ref().map_or(Ok(0.0), Rival::cpu_seconds),
         }
     }
@@ -208,7 +189,7 @@ impl Contest for Versus {
         let before = self.gate.cpu_seconds().map_err(cpu("processor time"))?;
         on_core(GENERATOR_CORE, || closed(&self.gate_target, &requests, br#""decision""#))?;
         let ours = self.gate.cpu_seconds().map_err(cpu("processor time"))? - before;
-        let target = self.rival.target().ok_or(RatioError::Wrong("the rival does not run"))?;
+        let target = self.rival.target(&self.deployment).ok_or(RatioError::Wrong("the rival does not run"))?;
         let before = self.rival.cpu_seconds().map_err(cpu("processor time"))?;
         on_core(GENERATOR_CORE, || closed(&target, &requests, b""))?;
         let rival = self.rival.cpu_seconds().map_err(cpu("processor time"))? - before;
@@ -272,7 +253,8 @@ struct Generators {
 impl Generators {
     fn new(size: Size, program: &Path) -> Result<Self, RatioError> {
         let run = if size == Size::Full { Duration::from_secs(2) } else { Duration::from_secs(1) };
-        Ok(Self { run, server: Bare::start(program, None)? })
+        let server = Bare::start(program, None, Some(SERVER_CORE)).map_err(RatioError::broken("bare hyper"))?;
+        Ok(Self { run, server })
     }
 
     fn ours(run: Duration, target: &Target) -> Result<f64, RatioError> {
@@ -322,7 +304,7 @@ impl Contest for Generators {
     }
 
     fn round(&mut self) -> Result<Pair, RatioError> {
-        let target = &self.server.target;
+        let target = &Target { address: self.server.address().clone(), tls: None };
         let Address::Tcp(address) = target.address else { return Err(RatioError::Wrong("wrk needs TCP")) };
         let ours = on_core(GENERATOR_CORE, || Self::ours(self.run, target))?;
         Ok(Pair { ours, rival: self.wrk(address)? })
@@ -354,27 +336,6 @@ fn plan(merchants: usize, tls: bool) -> Result<Plan, RatioError> {
     })
 }
 
-/// Is a bare server: tells where it listens, and serves until it is ended. With TLS where certificate and key are given.
-///
-/// # Errors
-/// Where no port can be had, or the certificate can't be used.
-pub fn serve_bare(certificate_and_key: Option<(&Path, &Path)>, tell: &mut dyn FnMut(&str)) -> Result<(), RatioError> {
-    let tls = certificate_and_key.map(|(certificate, key)| server_tls(certificate, key)).transpose();
-    let tls = tls.map_err(RatioError::broken("a certificate"))?;
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(RatioError::broken("a port"))?;
-    let address = listener.local_addr().map_err(RatioError::broken("a port"))?;
-    tell(&format!("{LISTENING}{address}"));
-    crate::bare::serve(listener, tls).map(|_| ()).map_err(RatioError::broken("bare hyper"))
-}
-
-fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
-    let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(key)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
-    Ok(Arc::new(config.with_no_client_auth().with_single_cert(chain, key)?))
-}
-
 const LIMITS: &str = r#"
 [[limit]]
 id = "customer"
@@ -390,9 +351,7 @@ month_fen = 1000000000000
 "#;
 
 /// What wrk sends as well.
-const STATIC: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
-
-const LISTENING: &str = "listening on ";
+pub const STATIC: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
 /// The server has one core, the generator another.
 const SERVER_CORE: usize = 0;

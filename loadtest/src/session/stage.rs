@@ -1,0 +1,255 @@
+//! A run against a gate: all that is ready before the first request, then the run, then its books.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng};
+use tollgate::admission::{Shared, UsageQuery};
+use tollgate::time::UnixMillis;
+
+use super::resolve::{FINISHED_WITHIN, fetch, resolve};
+use super::{Options, SessionError, TargetKind, io, log, log_file};
+use crate::arrivals::{self, REQUESTS_MAX};
+use crate::books::{self, Terms};
+use crate::deployment::{Deployment, Gate, MerchantPlan, Plan};
+use crate::in_process::{self, InProcess, SetClock, Within};
+use crate::ledger::{Names, Subject, window_ids};
+use crate::pool::{self, Prepared, Signing};
+use crate::process::pin_to;
+use crate::report::Report;
+use crate::run::{self, Measured, Pace, Requests};
+use crate::scenario::Scenario;
+use crate::settling::{Bookkeeper, Remote};
+use crate::target;
+use crate::traffic::{self, Cast};
+use crate::upstream::Upstream;
+use crate::watch::Watch;
+use crate::wire::{self, Bounds, Wire};
+
+/// Everything that is ready before the first request is sent.
+pub(super) struct Stage<'a> {
+    options: &'a Options,
+    scenario: &'a Scenario,
+    deployment: Deployment,
+    mchids: Vec<String>,
+    pool: Vec<Prepared>,
+    signed_per_second: f64,
+    /// When the run is to start, in seconds since 1970.
+    starts_s: i64,
+    offset_s: i64,
+    random: StdRng,
+}
+
+impl<'a> Stage<'a> {
+    pub fn set(options: &'a Options, scenario: &'a Scenario, tell: &mut dyn FnMut(&str)) -> Result<Self, SessionError> {
+        let mut random = StdRng::seed_from_u64(options.seed);
+        let run = Duration::from_secs_f64(options.seconds);
+        let times = arrivals::times(&scenario.arrivals, run, &mut random);
+        if times.len() >= REQUESTS_MAX {
+            let why = format!("more than {REQUESTS_MAX} requests: shorten --seconds, or lower --rate");
+            return Err(SessionError::Impossible(why));
+        }
+        let planned = traffic::plan(scenario, &times, &mut random);
+        let (zone, offset_s) = zone(crate::now_s());
+        let cast = Cast::new(scenario.merchants.count);
+        tell(&format!("making {} merchants with keys of {} primes", cast.len(), options.primes));
+        let upstream = match options.target {
+            TargetKind::Proxy => Some(Upstream::start().map_err(io("the upstream"))?),
+            TargetKind::Check | TargetKind::InProcess | TargetKind::Bare => None,
+        };
+        let plan = plan(options, scenario, zone, upstream.as_ref())?;
+        let deployment = Deployment::write(&plan, options.primes, &mut random)?;
+        let mchids: Vec<String> = deployment.merchants.iter().map(|merchant| merchant.mchid.clone()).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let signing = pool::estimate(&deployment.merchants, planned.len(), threads).mul_f64(1.3) + STARTED_WITHIN;
+        let starts_s = match &scenario.clock {
+            None => crate::now_s().saturating_add_unsigned(signing.as_secs()),
+            Some(clock) => {
+                seconds(clock).ok_or_else(|| SessionError::Impossible(format!("{clock} is no time; write RFC 3339")))?
+            }
+        };
+        let signing = Signing {
+            merchants: &deployment.merchants,
+            starts_s,
+            run: random.random(),
+            appid: Deployment::appid(),
+            facts: true,
+        };
+        tell(&format!("signing {} requests ahead", planned.len()));
+        let (pool, signed_per_second) = pool::sign(&planned, signing, threads);
+        tell(&format!("signed {signed_per_second:.0} a second"));
+        let offset_s = if scenario.clock.is_some() { SHANGHAI_S } else { offset_s };
+        Ok(Self { options, scenario, deployment, mchids, pool, signed_per_second, starts_s, offset_s, random })
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names { scenario: self.scenario, mchids: &self.mchids, offset_s: self.offset_s }
+    }
+
+    pub fn in_process(mut self, tell: &mut dyn FnMut(&str)) -> Result<Report, SessionError> {
+        let mut file = log_file(self.options)?;
+        let starts = UnixMillis::from_seconds(self.starts_s);
+        let clock = SetClock { starts, started: Instant::now() };
+        let config = self.deployment.load(starts)?;
+        let mut engine = InProcess::new(config, clock, self.random.random());
+        let mut settler = Within::new(Arc::clone(engine.shared()), clock);
+        let random = StdRng::seed_from_u64(self.options.seed);
+        let mut keeper = Bookkeeper::new(self.names(), &self.scenario.settles, &mut settler, random);
+        let (pace, log) = (Pace::of(self.options), log(&mut file)?);
+        let watch = Watch::begin(pace.run, tell);
+        let measured = run::drive(&mut engine, Requests::Signed(&self.pool), &pace, &mut keeper, log, watch)?;
+        let settled = keeper.finish(FINISHED_WITHIN);
+        let export: Vec<u8> = {
+            let shared = engine.shared();
+            (0..shared.export_pages()).flat_map(|page| shared.export(page)).collect()
+        };
+        let ends_s = engine.clock().now().seconds();
+        let mut report = self.report(&measured, &keeper, &String::from_utf8_lossy(&export), ends_s)?;
+        report.decision_ns = Some(engine.decision_ns());
+        report.settled_all = settled;
+        Ok(report)
+    }
+
+    pub fn remote(self, program: &Path, tell: &mut dyn FnMut(&str)) -> Result<Report, SessionError> {
+        let mut file = log_file(self.options)?;
+        let gate = Gate::start(program, &self.deployment, self.options.gate_core).map_err(io("the gate"))?;
+        tell(&format!("the gate is process {}", gate.pid()));
+        if let Some(core) = self.options.generator_core {
+            pin_to(core).map_err(io("--generator-core"))?;
+        }
+        let bounds = bounds(self.options);
+        let control = self.endpoint(&gate, "control", false)?;
+        let mut settler = Remote::connect(&control)?;
+        let listener = if self.options.target == TargetKind::Proxy { "hop" } else { "check" };
+        let target = self.endpoint(&gate, listener, self.options.tls)?;
+        let mut remote = target::Remote::new(Wire::connect(&target, self.options.connections, bounds)?, true);
+        let random = StdRng::seed_from_u64(self.options.seed);
+        let mut keeper = Bookkeeper::new(self.names(), &self.scenario.settles, &mut settler, random);
+        wait_until(self.starts_s);
+        tell("sending");
+        let before = gate.cpu_seconds().map_err(io("the gate's processor time"))?;
+        let (pace, log) = (Pace::of(self.options), log(&mut file)?);
+        let watch = Watch::begin(pace.run, tell);
+        let measured = run::drive(&mut remote, Requests::Signed(&self.pool), &pace, &mut keeper, log, watch)?;
+        let cpu = gate.cpu_seconds().map_err(io("the gate's processor time"))? - before;
+        drop(remote);
+        let (asked, unresolved) = resolve(&mut keeper, &self.pool, &target, bounds)?;
+        let settled = keeper.finish(FINISHED_WITHIN);
+        tell("comparing the books");
+        let export = fetch(&control, "/v1/usage/export")?;
+        let mut report = self.report(&measured, &keeper, &export, crate::now_s())?;
+        report.server_cpu_s = Some(cpu);
+        report.settled_all = settled;
+        report.resolved = asked;
+        report.unresolved = unresolved;
+        Ok(report)
+    }
+
+    fn endpoint(&self, gate: &Gate, listener: &str, tls: bool) -> Result<wire::Target, SessionError> {
+        let address = gate.address(listener).cloned();
+        let address =
+            address.ok_or_else(|| SessionError::Impossible(format!("the gate has no listener {listener}")))?;
+        Ok(wire::Target { address, tls: tls.then(|| Arc::clone(&self.deployment.tls_client)) })
+    }
+
+    fn report(
+        &self,
+        measured: &Measured,
+        keeper: &Bookkeeper<'_>,
+        export: &str,
+        ends_s: i64,
+    ) -> Result<Report, SessionError> {
+        let twin = in_process::shared(self.deployment.load(UnixMillis::from_seconds(ends_s))?);
+        let row_of = |limit: &str, subject: &Subject| row_of(&twin, limit, subject, ends_s);
+        let terms = Terms { scenario: self.scenario, row_of: &row_of, open: window_ids(ends_s + self.offset_s) };
+        let verdict = books::compare(&keeper.ledger, export, &terms);
+        let report = Report::new(self.options, measured);
+        Ok(report.with_books(self.options, self.scenario, keeper, verdict, self.signed_per_second))
+    }
+}
+
+impl Pace {
+    /// Reads how a run is to go.
+    pub(super) fn of(options: &Options) -> Self {
+        let Options { closed, seconds, timeout_ms, lateness_max_ms, .. } = *options;
+        Self {
+            closed,
+            run: Duration::from_secs_f64(seconds),
+            drain: Duration::from_millis(timeout_ms) + Duration::from_secs(1),
+            lateness_max: Duration::from_millis(lateness_max_ms),
+        }
+    }
+}
+
+/// Returns what an answer may cost.
+pub(super) fn bounds(options: &Options) -> Bounds {
+    Bounds { answer_bytes_max: ANSWER_BYTES_MAX, answer_timeout: Duration::from_millis(options.timeout_ms) }
+}
+
+/// Asks the key of a row of a gate of the same configuration, in which nothing is used.
+fn row_of(twin: &Shared, limit: &str, subject: &Subject, now_s: i64) -> Option<String> {
+    let query = UsageQuery {
+        limit: Some(limit.to_owned()),
+        customer: subject.customer.clone(),
+        merchant: subject.merchant.as_ref().and_then(|merchant| merchant.parse().ok()),
+        category: subject.category.clone(),
+        ..UsageQuery::default()
+    };
+    let usage = twin.usage(&query, UnixMillis::from_seconds(now_s)).ok()?;
+    usage.into_iter().next().map(|usage| usage.row)
+}
+
+fn plan(options: &Options, scenario: &Scenario, zone: &str, upstream: Option<&Upstream>) -> Result<Plan, SessionError> {
+    let cast = Cast::new(scenario.merchants.count);
+    let categories = &scenario.merchants.categories;
+    let merchants = (0..cast.len()).map(|number| MerchantPlan {
+        mchid: format!("19{number:08}"),
+        kind: "ordinary".to_owned(),
+        category: categories.get(number % categories.len().max(1)).cloned().unwrap_or_default(),
+        risk: "normal".to_owned(),
+        suspended: number == cast.suspended(),
+        revoked: number == cast.revoked(),
+    });
+    let limits = toml::Value::try_from(&scenario.limit).map_err(|error| SessionError::Impossible(error.to_string()))?;
+    Ok(Plan {
+        merchants: merchants.collect(),
+        limits: limits.as_array().cloned().unwrap_or_default(),
+        presets: Vec::new(),
+        workers: options.workers,
+        upstream: upstream.map(|upstream| upstream.address().to_string()),
+        time_zone: if scenario.clock.is_some() { "Asia/Shanghai".to_owned() } else { zone.to_owned() },
+        tls: options.tls,
+        socket: options.socket,
+        bounds: toml::Table::new(),
+    })
+}
+
+/// Chooses a time zone in which no day ends soon, and tells by how many seconds its time is ahead of UTC.
+fn zone(now_s: i64) -> (&'static str, i64) {
+    let until_midnight = |offset_s: i64| DAY_S - (now_s + offset_s).rem_euclid(DAY_S);
+    if until_midnight(SHANGHAI_S) > until_midnight(0) { ("Asia/Shanghai", SHANGHAI_S) } else { ("UTC", 0) }
+}
+
+/// Reads a time in RFC 3339 as seconds since 1970.
+fn seconds(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
+
+fn wait_until(starts_s: i64) {
+    while crate::now_s() < starts_s {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+const DAY_S: i64 = 86_400;
+
+/// Shanghai is eight hours ahead of UTC all year round.
+const SHANGHAI_S: i64 = 8 * 3600;
+
+/// How long a gate may take to start.
+const STARTED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Longest answer to a request, in bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 16;
