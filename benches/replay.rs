@@ -194,7 +194,7 @@ fn settle(criterion: &mut Criterion) {
         bencher.iter(|| assert_eq!(orders.refund(found(turn.next().unwrap()), 0).map(|refund| refund.fen), Some(0)));
     });
     group.bench_function("sweep_of_a_part", |bencher| {
-        bencher.iter(|| assert_eq!(orders.sweep(now), []));
+        bencher.iter(|| assert_eq!(orders.sweep(now, tollgate::replay::EXPIRED_PER_SWEEP_MAX), []));
     });
     group.finish();
 }

@@ -5,6 +5,14 @@
 
 mod codec;
 mod entry;
+mod files;
+mod frame;
+mod keeper;
+mod log;
+mod scan;
+mod segment;
+mod syncer;
+mod writer;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +28,14 @@ pub use entry::{
     Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NO_WINDOW, Name, NonceEntry,
     PARTS_MAX, RowPart,
 };
+pub use files::{Found, Open, Options, Recorded, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use frame::Frame;
+pub use keeper::{Keep, Keeper, Room};
+pub use log::{Durability, Exposure, Fault, Log, Position, Sink, Turn, Watermark};
+pub use scan::OpenFault;
+pub use segment::{Seal, SegmentId};
+pub use syncer::Syncer;
+pub use writer::{Progress, Writer};
 
 /// One decision on an authentic request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use crate::types::{DecisionId, MerchantId, Operation, Window};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one is held at a time")]
 pub enum Entry {
     /// A decision on an authentic request.
     Decision(Box<DecisionEntry>),

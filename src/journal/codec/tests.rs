@@ -61,7 +61,7 @@ fn image() -> impl Strategy<Value = Image> {
 }
 
 fn decision() -> impl Strategy<Value = Entry> {
-    let limit = option::of((name(), option::of(prop::sample::select(&Window::ALL[..]))));
+    let limit = option::of((name(), option::of(prop::sample::select(Window::ALL))));
     let nonce = option::of(any::<(u128, u128, i64)>());
     let plain = (any::<(u128, u64, bool)>(), merchant(), prop::sample::select(Operation::ALL));
     (plain, option::of(name()), limit, vec(name(), 0..4), nonce, option::of(image())).prop_map(
@@ -109,9 +109,9 @@ proptest! {
     }
 
     #[test]
-    fn no_part_of_an_entry_and_nothing_longer_reads_as_one(entry in entry(), cut in 0.0..1.0_f64) {
+    fn no_part_of_an_entry_and_nothing_longer_reads_as_one(entry in entry(), cut: prop::sample::Index) {
         let mut bytes = bytes_of(&entry);
-        let length = (bytes.len() as f64 * cut) as usize;
+        let length = cut.index(bytes.len());
         prop_assert_eq!(Entry::from_bytes(&bytes[..length]), Err(Unreadable));
         bytes.push(0);
         prop_assert_eq!(Entry::from_bytes(&bytes), Err(Unreadable));
