@@ -16,6 +16,14 @@ impl DeploymentKey {
         Self(bytes)
     }
 
+    /// Returns what tells the secret from others and tells nothing of it (HMAC-SHA256 of a purpose, first 128 bits).
+    pub fn fingerprint(&self) -> [u8; 16] {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), b"fingerprint");
+        let mut fingerprint = [0; 16];
+        fingerprint.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        fingerprint
+    }
+
     /// Derives an independent function for one purpose (HMAC-SHA256 of the purpose, first 128 bits).
     pub fn derive(&self, purpose: &str) -> Prf {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &self.0), purpose.as_bytes());

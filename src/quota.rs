@@ -24,6 +24,7 @@ mod late;
 mod limbo;
 mod owners;
 mod reclaim;
+mod restore;
 mod row;
 mod shard;
 mod shelf;
@@ -39,6 +40,7 @@ pub use conservation::Conservation;
 pub use lanes::Lane;
 pub use late::LateCharge;
 pub use reclaim::RECLAIMS_PER_PASS;
+pub use restore::{NO_WINDOW, Part, RestoredRow};
 pub use shelf::NO_LABEL;
 pub use table::Table;
 

@@ -58,6 +58,12 @@ reasons! {
     SignatureInvalid = "signature_invalid",
 
     // --- the signature held: the caller is who it says
+    /// The journal has no room for another decision: its disk is full.
+    JournalFull = "journal_full",
+    /// The journal failed: nothing that is decided would be sure to last.
+    JournalFailed = "journal_failed",
+    /// The gate's clock is further behind the highest time it ever read than a clock may step back.
+    ClockSteppedBack = "clock_stepped_back",
     /// The certificate's validity has not begun.
     CertificateNotYetValid = "certificate_not_yet_valid",
     /// The certificate's validity, or the overlap granted to a replaced key, is over.
@@ -137,6 +143,11 @@ reasons! {
 impl Reason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// Finds a reason by its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+    }
 
     /// Returns the position in [`Reason::ALL`].
     pub const fn index(self) -> usize {

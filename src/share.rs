@@ -1,6 +1,9 @@
 //! A merchant's share of a bounded table, so that one merchant cannot fill it for the rest.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::types::MerchantId;
 
 /// Counts the entries that one merchant holds in one table.
 #[derive(Debug, Default)]
@@ -8,9 +11,20 @@ pub struct Share {
     used: AtomicU32,
     /// Where a table that lists its shares has put this one; zero where none has.
     place: AtomicU32,
+    merchant: OnceLock<MerchantId>,
 }
 
 impl Share {
+    /// Makes the empty share of a merchant.
+    pub fn of(merchant: MerchantId) -> Self {
+        Self { merchant: merchant.into(), ..Self::default() }
+    }
+
+    /// Returns whose share it is; `None` of one that was made for nobody.
+    pub fn merchant(&self) -> Option<&MerchantId> {
+        self.merchant.get()
+    }
+
     /// Takes one entry where the share is below `max`; `false` where it is used up.
     #[must_use]
     pub fn take(&self, max: u32) -> bool {
@@ -53,6 +67,12 @@ mod tests {
         share.give();
         assert_eq!(share.used(), 1);
         assert!(share.take(2) && !share.take(0));
+    }
+
+    #[test]
+    fn a_share_knows_whose_it_is() {
+        let merchant: MerchantId = "1900000001".parse().expect("a merchant");
+        assert_eq!((Share::of(merchant).merchant(), Share::default().merchant()), (Some(&merchant), None));
     }
 
     #[test]

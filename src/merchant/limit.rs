@@ -20,6 +20,8 @@ pub struct Limit {
     pub id: Arc<str>,
     /// Whether it refuses what does not fit.
     pub mode: LimitMode,
+    /// Whether what is decided on it must be safe from a loss of power before anything follows from it.
+    pub disk: bool,
     /// The number that its rows are marked with; see [`Policy::label`](super::Policy::label).
     pub label: u32,
     /// What stands for it in the keys of its rows: all that makes it this limit and no other.
@@ -136,6 +138,7 @@ impl Limit {
             overrides: Overrides::new(&spec.subject, spec.unit, ceilings, spec.overrides)?,
             id: spec.id.into(),
             mode: spec.mode,
+            disk: spec.disk,
             label: 0,
             predicate: spec.predicate,
             subject: spec.subject,

@@ -80,6 +80,14 @@ pub struct Shares {
     pub rows: Arc<Share>,
 }
 
+impl Shares {
+    /// Makes the empty shares of a merchant.
+    pub fn of(merchant: MerchantId) -> Self {
+        let [nonces, orders, rows] = std::array::from_fn(|_| Arc::new(Share::of(merchant)));
+        Self { nonces, orders, rows }
+    }
+}
+
 /// What is known of a payment beyond its amount; from the body, and from the headers of a trusted hop.
 #[derive(Clone, Debug, Default)]
 pub struct Facts<'a> {
@@ -333,7 +341,7 @@ impl Merchant {
             risk: spec.risk,
             apiv3_key: spec.apiv3_key,
             platform_key: spec.platform_key,
-            shares: Shares::default(),
+            shares: Shares::of(spec.id),
             sources: spec.sources,
             keys: spec.keys.into_iter().map(ApiKey::from).collect(),
             apps: spec.apps,

@@ -138,6 +138,9 @@ pub struct LimitSpec {
     pub lifetime: Option<Fen>,
     /// Whether it refuses what does not fit.
     pub mode: LimitMode,
+    /// Whether what is decided on it must be safe from a loss of power before anything follows from it, though the gate asks
+    /// for less.
+    pub disk: bool,
     /// What a refund does to it.
     pub refund: Refunds,
     /// What the ceilings above are multiplied by, after the merchant's risk level.

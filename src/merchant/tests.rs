@@ -82,6 +82,7 @@ fn limit(id: &str) -> LimitSpec {
         year: None,
         lifetime: None,
         mode: LimitMode::Enforce,
+        disk: false,
         refund: Refunds::Return,
         risk_factors: RiskFactors::default(),
         overrides: Vec::new(),

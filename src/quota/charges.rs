@@ -189,11 +189,11 @@ impl RowCharge {
         self.windows
     }
 
-    const fn tag(&self) -> u16 {
+    pub(super) const fn tag(&self) -> u16 {
         Key::and_tag(self.low, self.head).1
     }
 
-    const fn unit(&self) -> Unit {
+    pub(super) const fn unit(&self) -> Unit {
         if self.place & COUNT_BIT == 0 { Unit::Fen } else { Unit::Count }
     }
 

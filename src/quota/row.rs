@@ -43,6 +43,18 @@ impl Key {
         RowKey(((self.head & !LONG_BIT) as u128) << u64::BITS | self.low as u128)
     }
 
+    /// Returns the key and the kind in one number.
+    pub(super) const fn packed(self) -> u128 {
+        (self.head as u128) << u64::BITS | self.low as u128
+    }
+
+    /// Takes apart what [`Key::packed`] put together.
+    pub(super) const fn unpacked(packed: u128) -> Self {
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+        let low = packed as u64;
+        Self { low, head: (packed >> u64::BITS) as u64 & !TAG_MASK }
+    }
+
     /// Returns the bits that say where the row is looked for; the lowest choose the shard.
     ///
     /// The rows of one limit and subject are in one shard, and apart in it.

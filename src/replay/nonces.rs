@@ -167,6 +167,27 @@ impl Nonces {
         }
     }
 
+    /// Puts a nonce back that was claimed, with what was decided. For a table that nobody claims from yet.
+    ///
+    /// # Errors
+    /// [`Refused::TableFull`] or [`Refused::ShareFull`].
+    pub fn restore(&self, nonce: &ClaimedNonce, stored: Stored, share: &Arc<Share>) -> Result<(), Refused> {
+        let ClaimedNonce { key, digest, end_s } = *nonce;
+        let key = Key::new(key);
+        let mut shard = lock(key.choose(&self.shards));
+        if shard.live(key, end_s).is_none() {
+            self.room.take(share)?;
+            shard.insert(key, end_s, digest, Arc::clone(share));
+        }
+        shard.remember(key, end_s, stored);
+        Ok(())
+    }
+
+    /// Refuses from here on all that ends no later than `end_s`: such nonces may have been claimed and forgotten.
+    pub fn forget_until(&self, end_s: i64) {
+        self.shards.iter().for_each(|shard| lock(shard).forget_until(end_s));
+    }
+
     /// Returns how many entries are held, past ones that are not freed yet included.
     pub fn len(&self) -> usize {
         self.room.used()
@@ -178,7 +199,23 @@ impl Nonces {
     }
 }
 
+/// A claimed nonce, as records keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedNonce {
+    /// Keyed digest of merchant, key id and nonce.
+    pub key: u128,
+    /// Digest of the request that claimed it.
+    pub digest: u128,
+    /// The last second in which it is refused.
+    pub end_s: i64,
+}
+
 impl Claimed {
+    /// Returns what was claimed by the request of a digest; `None` where the scheme has no nonces.
+    pub fn nonce(&self, digest: u128) -> Option<ClaimedNonce> {
+        self.entry.map(|(key, end_s)| ClaimedNonce { key: key.value(), digest, end_s })
+    }
+
     /// Makes the proof for a request whose scheme has no nonces.
     pub const fn not_needed() -> Self {
         Self { entry: None }

@@ -19,6 +19,7 @@
 //! commit in contradiction are told from an unknown one; notes have room of their own, and without it none is left.
 
 mod bound;
+mod image;
 mod key;
 mod order;
 mod settle;
@@ -36,6 +37,7 @@ use dashmap::{DashMap, Entry};
 
 use self::bound::Hold;
 pub use self::bound::{Bound, OnExpiry, Outcome, Settled, Terms};
+pub use self::image::OrderImage;
 use self::key::OrderKey;
 pub use self::key::OrderRef;
 use self::order::{Decided, Order, Phase, State, seconds};
@@ -73,6 +75,8 @@ pub struct Orders<C> {
     notes: Count,
     keep_s: u32,
     prf: Prf,
+    /// Whether a release waits until it is recorded.
+    recording: bool,
 }
 
 /// Whose numbers are meant: a payment and a refund may have the same.
@@ -148,6 +152,7 @@ impl<C> Orders<C> {
             room: Room::new(bounds.entries_max, bounds.entries_per_merchant_max),
             keep_s: bounds.keep_s,
             prf,
+            recording: false,
         }
     }
 
@@ -172,6 +177,11 @@ impl<C> Orders<C> {
     /// Makes the proof for a route that binds no number.
     pub fn unbound(self: &Arc<Self>) -> Bound<C> {
         Bound::new(Hold::Nothing)
+    }
+
+    /// Returns how long an order is kept after it was settled, in seconds.
+    pub const fn keep_s(&self) -> u32 {
+        self.keep_s
     }
 
     /// Returns how many numbers are taken, those that are not dropped yet included.
@@ -221,7 +231,7 @@ impl<C> Orders<C> {
                 let order = occupied.get_mut();
                 let same = order.has(check) && order.is_of(digest);
                 match &mut order.state {
-                    State::Deciding { .. } => return Ok(None),
+                    State::Deciding { .. } | State::Leaving(_) => return Ok(None),
                     State::Decided(decided) => return self.bind_again(key, decided, same).map(Some),
                     State::Released { .. } => {
                         self.room.take(share)?;
@@ -258,7 +268,9 @@ impl<C> Orders<C> {
         if let Some(mut order) = self.part(key).get_mut(&key) {
             match order.state {
                 State::Deciding { bound_s } => order.state = State::Decided(Decided::new(random, terms, bound_s)),
-                State::Decided(_) | State::Released { .. } => debug_assert!(false, "decided twice"),
+                State::Decided(_) | State::Leaving(_) | State::Released { .. } => {
+                    debug_assert!(false, "decided twice");
+                }
             }
         }
     }

@@ -21,6 +21,11 @@ impl Key {
         Self { part: (value >> 64) as u64, hash: value as u64 }
     }
 
+    /// Returns the function's value.
+    pub(super) const fn value(self) -> u128 {
+        (self.part as u128) << 64 | self.hash as u128
+    }
+
     /// Returns the part of a table that the key belongs to. `parts` is not empty.
     #[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
     #[expect(clippy::cast_possible_truncation, reason = "any bits of the value choose a part equally well")]

@@ -111,6 +111,11 @@ impl Shard {
         self.freed_end_s.is_some_and(|freed_end_s| end_s <= freed_end_s)
     }
 
+    /// Takes all that ends no later than `end_s` for freed.
+    pub(super) fn forget_until(&mut self, end_s: i64) {
+        self.freed_end_s = self.freed_end_s.max(Some(end_s));
+    }
+
     fn free(&mut self, slot: Slot, room: &Room) {
         let Some(entry) = self.entries.get_mut(slot) else { return };
         if let Some(share) = entry.share.take() {

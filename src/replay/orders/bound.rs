@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::Orders;
-use super::key::OrderKey;
+use super::key::{OrderKey, OrderRef};
 use super::settle::Released;
 use crate::time::UnixMillis;
 use crate::types::DecisionId;
@@ -115,6 +115,14 @@ impl<C> Bound<C> {
 }
 
 impl<C> Bound<C> {
+    /// Names the order that a forward is of; `None` where no decision was made on one.
+    pub fn order(&self) -> Option<OrderRef> {
+        match &self.hold {
+            Hold::Forward(orders, key, random) => Some(OrderRef::new(*key, orders.id(*key, *random))),
+            Hold::Number(..) | Hold::Nothing => None,
+        }
+    }
+
     /// Lets the hold last at least until then, in seconds since 1970: what is forwarded again may be paid for longer.
     pub fn prolong(&self, expires_s: i64) {
         if let Hold::Forward(orders, key, random) = &self.hold {

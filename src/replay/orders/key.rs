@@ -8,7 +8,7 @@ use crate::types::DecisionId;
 
 /// 64 bits that stand for an order number, and lie in every decision id on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OrderKey(u64);
+pub(super) struct OrderKey(pub(super) u64);
 
 /// Names one decision on an order, whatever became of it. Holds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

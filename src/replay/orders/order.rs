@@ -6,11 +6,14 @@
 //!               |           | late
 //!               '------> Expired        Held, Committed, Expired --> Released
 //! ```
+//! Where releases must be recorded before they act, an order is [`State::Leaving`] on its way to Released.
 
 use std::sync::Arc;
 
 use super::bound::{OnExpiry, Outcome, Terms};
+use super::image::OrderImage;
 use super::settle::PaidRule;
+use super::view::OrderState;
 use crate::share::Share;
 
 /// What is known under one order number.
@@ -29,8 +32,20 @@ pub(super) enum State<C> {
     Deciding { bound_s: u32 },
     /// A decision holds the number.
     Decided(Decided<C>),
+    /// The decision was taken back and its charges are out; the number is free once that is recorded for good.
+    Leaving(Left),
     /// The decision was taken back and its charges are out; the number is free.
     Released { random: u64, since_s: u32 },
+}
+
+/// What is known of an order that leaves.
+#[derive(Clone, Copy)]
+pub(super) struct Left {
+    pub random: u64,
+    pub since_s: u32,
+    pub revision: u32,
+    pub amount_fen: u64,
+    pub refunded_fen: u64,
 }
 
 /// A decision and what became of its forwards.
@@ -42,7 +57,9 @@ pub(super) struct Decided<C> {
     pub refunded_fen: u64,
     /// When the order was bound, while it is held; when it was settled, after that.
     pub since_s: u32,
-    expires_s: u32,
+    pub expires_s: u32,
+    /// How often the order was shown to be recorded.
+    pub revision: u32,
     /// Forwards not settled yet.
     forwards: u16,
     /// What the decider wants to find again with the decision.
@@ -50,7 +67,7 @@ pub(super) struct Decided<C> {
     pub phase: Phase,
     /// Whether a forward succeeded, or might have: then refusals of others give nothing back.
     kept: bool,
-    on_expiry: OnExpiry,
+    pub on_expiry: OnExpiry,
 }
 
 /// What became of a decision that holds its number.
@@ -101,6 +118,11 @@ impl<C> Order<C> {
         Self { digest: digest.to_ne_bytes(), check, share, state: State::Deciding { bound_s } }
     }
 
+    /// Puts an order back.
+    pub const fn restored(digest: u128, check: u64, share: Arc<Share>, state: State<C>) -> Self {
+        Self { digest: digest.to_ne_bytes(), check, share, state }
+    }
+
     /// Tells whether the order has the number that `check` belongs to.
     pub const fn has(&self, check: u64) -> bool {
         self.check == check
@@ -109,6 +131,11 @@ impl<C> Order<C> {
     /// Tells whether the order was bound by the request that `digest` stands for.
     pub fn is_of(&self, digest: u128) -> bool {
         self.digest == digest.to_ne_bytes()
+    }
+
+    /// Returns what tells the order's number from others with the same key.
+    pub const fn check(&self) -> u64 {
+        self.check
     }
 
     /// Returns what stands for the request that bound the order.
@@ -120,8 +147,12 @@ impl<C> Order<C> {
     pub fn known(&mut self, random: u64) -> Option<Known<'_, C>> {
         match &mut self.state {
             State::Decided(decided) if decided.random == random => Some(Known::Decided(decided)),
-            State::Released { random: released, .. } if *released == random => Some(Known::Released),
-            State::Deciding { .. } | State::Decided(_) | State::Released { .. } => None,
+            State::Leaving(Left { random: released, .. }) | State::Released { random: released, .. }
+                if *released == random =>
+            {
+                Some(Known::Released)
+            }
+            State::Deciding { .. } | State::Decided(_) | State::Leaving(_) | State::Released { .. } => None,
         }
     }
 
@@ -129,7 +160,20 @@ impl<C> Order<C> {
     pub const fn random(&self) -> Option<u64> {
         match &self.state {
             State::Deciding { .. } => None,
-            State::Decided(Decided { random, .. }) | State::Released { random, .. } => Some(*random),
+            State::Decided(Decided { random, .. })
+            | State::Leaving(Left { random, .. })
+            | State::Released { random, .. } => Some(*random),
+        }
+    }
+}
+
+impl Phase {
+    /// Returns what is shown of it.
+    pub const fn shown(self) -> OrderState {
+        match self {
+            Self::Held => OrderState::Held,
+            Self::Committed => OrderState::Committed,
+            Self::Expired => OrderState::Expired,
         }
     }
 }
@@ -145,12 +189,41 @@ impl<C> Decided<C> {
             refunded_fen: 0,
             since_s: bound_s,
             expires_s: seconds(expires_s),
+            revision: 0,
             forwards: 1,
             note,
             phase: Phase::Held,
             kept: false,
             on_expiry,
         }
+    }
+
+    /// Puts an order back as it was recorded. What its forwards came to nobody knows: it is not given back because others
+    /// are refused.
+    pub fn restored(image: &OrderImage<C>, charges: C) -> Option<Self> {
+        let phase = match image.state {
+            OrderState::Held => Phase::Held,
+            OrderState::Committed => Phase::Committed,
+            OrderState::Expired => Phase::Expired,
+            OrderState::Released => return None,
+        };
+        let OrderImage { amount_fen, refunded_fen, since_s, expires_s, revision, note, on_expiry, .. } = *image;
+        let random = image.random();
+        let (forwards, kept) = (0, true);
+        Some(Self {
+            random,
+            charges,
+            amount_fen,
+            refunded_fen,
+            since_s,
+            expires_s,
+            revision,
+            forwards,
+            note,
+            phase,
+            kept,
+            on_expiry,
+        })
     }
 
     /// Counts another forward; `false` where too many are in flight.

@@ -6,7 +6,7 @@ use dashmap::{Entry, OccupiedEntry};
 
 use super::bound::{Outcome, Settled};
 use super::key::{OrderKey, OrderRef};
-use super::order::{Committing, Decided, Known, Order, Releasing, Settling, State, seconds};
+use super::order::{Committing, Decided, Known, Left, Order, Releasing, Settling, State, seconds};
 use super::{OrderName, Orders};
 use crate::time::UnixMillis;
 use crate::types::DecisionId;
@@ -94,7 +94,7 @@ impl<C> Orders<C> {
         let order = self.part(key).get(&key)?;
         let random = match &order.state {
             State::Decided(Decided { random, .. }) if order.has(check) => *random,
-            State::Deciding { .. } | State::Decided(_) | State::Released { .. } => return None,
+            State::Deciding { .. } | State::Decided(_) | State::Leaving(_) | State::Released { .. } => return None,
         };
         drop(order);
         Some(self.id(key, random))
@@ -132,9 +132,16 @@ impl<C> Orders<C> {
         }
     }
 
-    /// Frees the number of an order and leaves a note that it was released, where there is room for one.
+    /// Frees the number of an order and leaves a note that it was released, where there is room for one. Where releases are
+    /// recorded, [`Orders::leave`] does that.
     fn retire(&self, mut order: OccupiedEntry<'_, OrderKey, Order<C>>, random: u64, now_s: u32) -> State<C> {
         let entry = order.get_mut();
+        if self.recording
+            && let State::Decided(Decided { revision, amount_fen, refunded_fen, .. }) = entry.state
+        {
+            let left = Left { random, since_s: now_s, revision, amount_fen, refunded_fen };
+            return mem::replace(&mut entry.state, State::Leaving(left));
+        }
         let state = mem::replace(&mut entry.state, State::Released { random, since_s: now_s });
         self.room.give(&entry.share);
         if !self.notes.take() {
@@ -149,7 +156,7 @@ impl<C> Orders<C> {
             State::Decided(Decided { charges, amount_fen, refunded_fen, .. }) => {
                 Some(Released { decision: self.id(key, random), charges, refunded_fen, amount_fen })
             }
-            State::Deciding { .. } | State::Released { .. } => None,
+            State::Deciding { .. } | State::Leaving(_) | State::Released { .. } => None,
         }
     }
 }

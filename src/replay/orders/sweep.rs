@@ -43,8 +43,8 @@ impl<C: Clone> Orders<C> {
     /// Looks through one of [`SWEEPS_PER_PASS`](Self::SWEEPS_PER_PASS) parts, the next call through the next.
     ///
     /// Ends the holds whose time is over, and drops what was settled `keep_s` ago; neither touches an order with a forward
-    /// or a decision in flight. One call ends at most [`EXPIRED_PER_SWEEP_MAX`] holds, the next pass the others.
-    pub fn sweep(&self, now: UnixMillis) -> Vec<Expired<C>> {
+    /// or a decision in flight. One call ends at most `expired_max` holds, the next pass the others.
+    pub fn sweep(&self, now: UnixMillis, expired_max: usize) -> Vec<Expired<C>> {
         // Relaxed: the counter publishes nothing; two sweeps at once are harmless.
         let turn = self.sweeps.fetch_add(1, Ordering::Relaxed) % PARTS;
         let (mut expired, mut held) = (Vec::new(), Holds::default());
@@ -52,7 +52,7 @@ impl<C: Clone> Orders<C> {
         let now_s = seconds(now.seconds());
         part.retain(|key, order| {
             if let State::Decided(decided) = &mut order.state {
-                if expired.len() < EXPIRED_PER_SWEEP_MAX {
+                if expired.len() < expired_max {
                     expired.extend(self.expire(*key, decided, now_s));
                 }
                 held.count(decided, now_s);
@@ -70,7 +70,7 @@ impl<C: Clone> Orders<C> {
         for part in &self.parts {
             let charges = part.iter().filter_map(|order| match &order.state {
                 State::Decided(decided) if decided.phase == Phase::Held => Some(decided.charges.clone()),
-                State::Deciding { .. } | State::Decided(_) | State::Released { .. } => None,
+                State::Deciding { .. } | State::Decided(_) | State::Leaving(_) | State::Released { .. } => None,
             });
             let charges: Vec<_> = charges.collect();
             charges.iter().for_each(&mut *visit);
@@ -102,7 +102,7 @@ impl<C> Orders<C> {
     /// Tells whether an order stays; gives back the room of one that does not.
     fn keep(&self, order: &Order<C>, now_s: u32) -> bool {
         match &order.state {
-            State::Deciding { .. } => true,
+            State::Deciding { .. } | State::Leaving(_) => true,
             State::Decided(decided) => {
                 let past = decided.is_past(now_s, self.keep_s);
                 if past {
@@ -148,5 +148,5 @@ pub const HOLD_AGES_S: [u32; 3] = [60, 3_600, 86_400];
 /// How long it is known that an order was released, in seconds.
 pub const RELEASED_KEEP_S: u32 = 600;
 
-/// Most holds that one sweep ends.
+/// Most holds that one sweep should end.
 pub const EXPIRED_PER_SWEEP_MAX: usize = 16_384;

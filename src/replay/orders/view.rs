@@ -1,7 +1,7 @@
 //! What is known of an order, to be shown. COLD.
 
 use super::key::OrderRef;
-use super::order::{Decided, Phase, State};
+use super::order::{Decided, State};
 use super::{OrderName, Orders};
 use crate::types::DecisionId;
 
@@ -59,14 +59,9 @@ impl<C> Orders<C> {
         }
         let (state, amount_fen, refunded_fen) = match &entry.state {
             State::Deciding { .. } => return None,
-            State::Released { .. } => (OrderState::Released, 0, 0),
+            State::Leaving(_) | State::Released { .. } => (OrderState::Released, 0, 0),
             State::Decided(Decided { phase, amount_fen, refunded_fen, .. }) => {
-                let state = match phase {
-                    Phase::Held => OrderState::Held,
-                    Phase::Committed => OrderState::Committed,
-                    Phase::Expired => OrderState::Expired,
-                };
-                (state, *amount_fen, *refunded_fen)
+                (phase.shown(), *amount_fen, *refunded_fen)
             }
         };
         let digest = entry.digest();
