@@ -31,6 +31,7 @@
 //! | 7 | [`front`] | data plane: sockets, TLS, HTTP, batches, forwarding, answers |
 //! | 7 | [`admin`] | control plane: metrics, health, decisions, usage, settling, explanations, reload |
 //! | 6 | [`admission`] | the decision: all of the branching, none of the mechanism |
+//! | 5 | [`store`] | what records come to: folded, kept, loaded |
 //! | 4 | [`merchant`] | registry snapshot, routes, permissions, which limits apply |
 //! | 4 | [`replay`] | freshness, nonces, order numbers |
 //! | 3 | [`signature`] | schemes, canonical bytes, keys, verification |
@@ -38,6 +39,7 @@
 //! | 3 | [`quota`] | rows of limits: taking from them, slices for hot ones, reclaim |
 //! | 3 | [`journal`] | the record of decisions |
 //! | 2 | [`metrics`] | every metric, declared once |
+//! | 2 | [`storage`] | the seam through which the journal reaches the disk |
 //! | 1 | [`request`] | the borrowed, HTTP-free request; the strict JSON reader |
 //! | 1 | [`prf`], [`share`] | keyed table keys; a merchant's share of a bounded table |
 //! | 1 | `kernel` | the only place for `unsafe`: zeroed memory, prefetch |
@@ -56,6 +58,8 @@ pub mod front;
 
 pub mod admission;
 
+pub mod store;
+
 pub mod merchant;
 pub mod replay;
 
@@ -65,6 +69,7 @@ pub mod quota;
 pub mod signature;
 
 pub mod metrics;
+pub mod storage;
 
 mod kernel;
 pub mod prf;

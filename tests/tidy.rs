@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["time", "types", "reason", "sync"],
     &["prf", "share", "request", "kernel"],
-    &["metrics"],
+    &["metrics", "storage"],
     &["signature", "certificate", "quota", "journal"],
     &["merchant", "replay"],
+    &["store"],
     &["admission"],
     &["front", "admin"],
     &["config"],

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::ledger::Ledger;
+use super::record::{After, CHANGE_BYTES_MAX, Change, Recorder};
 use super::settle::{Event, SettleFault, Settled, Settlement, State};
+use crate::journal::{Cause, ChangeEntry, Log, Position};
 use crate::merchant::{Coverage, SettledFacts};
 use crate::quota::{Charges, Lane, LateCharge, Table};
-use crate::replay::{self, Bound, Commit, Expired, OrderRef, Orders, Outcome, PaidRule, Release, Released};
+use crate::replay::{
+    self, Bound, Commit, EXPIRED_PER_SWEEP_MAX, Expired, OrderRef, Orders, Outcome, PaidRule, Release, Released,
+};
 use crate::time::UnixMillis;
 use crate::types::DecisionId;
 
@@ -38,31 +44,68 @@ pub(super) struct Books {
     pub ledger: Arc<Ledger>,
     /// Whose counters of the table are used.
     pub lane: Lane,
+    /// Where changes are recorded; `None` where nothing is.
+    pub recorder: Option<Recorder>,
 }
 
 impl Books {
-    /// Returns the same books with counters of their own, for another worker.
-    pub fn of_another_worker(&self) -> Self {
-        Self { lane: self.table.lane(), ..self.clone() }
+    /// Returns the same books for another worker: with counters of its own, and a file of its own to record in.
+    pub fn of_another_worker(&self, log: Option<Arc<Log>>) -> Self {
+        let recorder = self.recorder.as_ref();
+        let recorder = recorder.zip(log).map(|(Recorder { gate, .. }, log)| Recorder { log, gate: Arc::clone(gate) });
+        Self { lane: self.table.lane(), recorder, ..self.clone() }
     }
 
-    /// Settles one forward of an order.
-    pub fn settle(&self, bound: Bound<Stake>, outcome: Outcome, at: UnixMillis) {
-        match bound.settle(outcome, at) {
-            replay::Settled::Nothing => {}
-            replay::Settled::GiveBack(released) => self.give_back(&released),
-            replay::Settled::Late { decision, charges, amount_fen, refunded_fen } => {
-                self.take_late(&Released { decision, charges, amount_fen, refunded_fen }, at);
+    /// Settles one forward of an order. Returns the record that what it gives back waits for.
+    pub fn settle(&self, bound: Bound<Stake>, outcome: Outcome, at: UnixMillis) -> Option<Position> {
+        let Some(order) = bound.order().filter(|_| matches!(outcome, Outcome::Done | Outcome::Refused)) else {
+            // What nobody knows the end of stays as it is recorded.
+            let nothing = bound.settle(outcome, at);
+            debug_assert!(matches!(nothing, replay::Settled::Nothing), "only an end that is known settles");
+            return None;
+        };
+        let settled = self.change(Cause::Answer, at, |change| match bound.settle(outcome, at) {
+            replay::Settled::Nothing => {
+                if outcome == Outcome::Done {
+                    change.touch(order);
+                }
             }
-        }
+            replay::Settled::GiveBack(released) => {
+                give_back(change, &released);
+                change.leave(order);
+            }
+            replay::Settled::Late { decision, charges, amount_fen, refunded_fen } => {
+                change.touch(order);
+                self.take_late(change, &Released { decision, charges, amount_fen, refunded_fen }, at);
+            }
+        });
+        // Where it cannot be recorded, the forward was dropped: its outcome is not known.
+        settled.ok().and_then(|((), position)| position)
     }
 
     /// Notes that an order's money has moved; frees the limits that the facts now known rule out. A refund's success gives
     /// room back to the limits of the original that say so.
     ///
     /// # Errors
-    /// [`SettleFault`] where the order is unknown or was released before.
-    pub fn commit(&self, order: OrderRef, facts: &SettledFacts, at: UnixMillis) -> Result<Settled, SettleFault> {
+    /// [`SettleFault`] where the order is unknown or was released before, or where it cannot be recorded.
+    pub fn commit(
+        &self,
+        cause: Cause,
+        order: OrderRef,
+        facts: &SettledFacts,
+        at: UnixMillis,
+    ) -> Result<(Settled, Option<Position>), SettleFault> {
+        let (settled, position) = self.change(cause, at, |change| self.commit_in(change, order, facts, at))?;
+        Ok((settled?, position))
+    }
+
+    fn commit_in(
+        &self,
+        change: &mut Change,
+        order: OrderRef,
+        facts: &SettledFacts,
+        at: UnixMillis,
+    ) -> Result<Settled, SettleFault> {
         let view = self.orders.view_of(order);
         let (amount_fen, refunded_fen) = view.map_or((0, 0), |view| (view.amount_fen, view.refunded_fen));
         let mut refund = None;
@@ -76,17 +119,19 @@ impl Books {
         let settled = Settled { decision: order.decision(), state: State::Committed, already: false, late: false };
         match committed {
             Commit::Committed { freed } => {
+                change.touch(order);
                 let decision = order.decision();
-                self.give_back(&Released { decision, charges: freed, refunded_fen, amount_fen });
+                give_back(change, &Released { decision, charges: freed, refunded_fen, amount_fen });
                 if let Some((original, fen)) = refund {
-                    self.refund(original, fen, at);
+                    self.refund(change, original, fen, at);
                 }
                 Ok(settled)
             }
             Commit::Already => Ok(Settled { already: true, ..settled }),
             Commit::Late { charges, amount_fen, refunded_fen } => {
+                change.touch(order);
                 let decision = order.decision();
-                self.take_late(&Released { decision, charges, amount_fen, refunded_fen }, at);
+                self.take_late(change, &Released { decision, charges, amount_fen, refunded_fen }, at);
                 Ok(Settled { late: true, ..settled })
             }
             Commit::Conflict => Err(SettleFault::Released),
@@ -94,48 +139,99 @@ impl Books {
         }
     }
 
-    /// Takes an order back: nothing of it has moved, or all of it was taken back.
+    /// Takes an order back: nothing of it has moved, or all of it was taken back. Returns the record that what it gives
+    /// back waits for.
     ///
     /// # Errors
-    /// [`SettleFault`] where the order is unknown, or was committed before and `paid` refuses that.
-    pub fn release(&self, order: OrderRef, paid: PaidRule, at: UnixMillis) -> Result<Settled, SettleFault> {
+    /// [`SettleFault`] where the order is unknown, or was committed before and `paid` refuses that, or where it cannot be
+    /// recorded.
+    pub fn release(
+        &self,
+        cause: Cause,
+        order: OrderRef,
+        paid: PaidRule,
+        at: UnixMillis,
+    ) -> Result<(Settled, Option<Position>), SettleFault> {
         let settled = Settled { decision: order.decision(), state: State::Released, already: false, late: false };
-        match self.orders.release(order, at, paid) {
+        let (released, position) = self.change(cause, at, |change| match self.orders.release(order, at, paid) {
             Release::Released(released) => {
-                self.give_back(&released);
+                give_back(change, &released);
+                change.leave(order);
                 Ok(settled)
             }
-            Release::Already => Ok(Settled { already: true, ..settled }),
-            Release::Pending => Ok(Settled { state: State::Pending, ..settled }),
+            Release::Already => {
+                // Its hold had run out, or it was released before; only the first leaves anything to be recorded.
+                change.leave(order);
+                Ok(Settled { already: true, ..settled })
+            }
+            Release::Pending => {
+                change.touch(order);
+                Ok(Settled { state: State::Pending, ..settled })
+            }
             Release::Conflict => Err(SettleFault::Committed),
             Release::Unknown => Err(SettleFault::Unknown),
+        })?;
+        Ok((released?, position))
+    }
+
+    /// Ends the holds that ran out, in a part of the orders a call, and records it.
+    pub fn expire(&self, at: UnixMillis) {
+        let Some(Recorder { log, gate }) = &self.recorder else {
+            let expired = self.orders.sweep(at, EXPIRED_PER_SWEEP_MAX);
+            return expired.into_iter().for_each(|expired| {
+                let after = self.expired(expired, at);
+                after.iter().for_each(|charges| self.table.give_back(self.lane, charges));
+            });
+        };
+        let mut turn = log.turn();
+        if gate.watermark().has_failed() {
+            return;
+        }
+        let expired_max = (turn.room_bytes() / CHANGE_BYTES_MAX).min(EXPIRED_PER_SWEEP_MAX);
+        let mut after: Vec<After> = Vec::new();
+        for expired in self.orders.sweep(at, expired_max) {
+            let order = self.orders.find(expired.decision);
+            let image = order.and_then(|order| self.image(order, &[]));
+            let orders = image.into_iter().collect();
+            if turn.change(at, &ChangeEntry { cause: Cause::Expiry, orders }).is_err() {
+                return;
+            }
+            after.extend(self.expired(expired, at).into_iter().map(After::GiveBack));
+        }
+        if after.is_empty() {
+            // What was kept charges no less.
+            let _ = turn.flush();
+        } else if let Ok(position) = turn.flush() {
+            gate.defer(position, after.into_iter());
         }
     }
 
-    /// Records an order whose hold ran out.
-    pub fn expire(&self, expired: Expired<Stake>, at: UnixMillis) {
+    /// Notes an order whose hold ran out; returns what it gives back.
+    fn expired(&self, expired: Expired<Stake>, at: UnixMillis) -> SmallVec<[Charges; 2]> {
         let Expired { decision, amount_fen, refunded_fen, charges } = expired;
+        let mut parts = SmallVec::new();
         let event = match charges {
-            Some(Stake::Refund { .. }) => return,
+            Some(Stake::Refund { .. }) => return parts,
             Some(charges) => {
-                self.give_back(&Released { decision, charges, refunded_fen, amount_fen });
+                each_part(&Released { decision, charges, refunded_fen, amount_fen }, |part| parts.push(part));
                 Event::Expired
             }
             None => Event::ExpiredKept,
         };
         self.ledger.note(Settlement { at, decision, amount_fen, event });
+        parts
     }
 
     /// Gives room back for a refund that succeeded, in the windows of the original and never more than it took.
-    fn refund(&self, original: OrderRef, fen: u64, at: UnixMillis) {
+    fn refund(&self, change: &mut Change, original: OrderRef, fen: u64, at: UnixMillis) {
         // What was refunded was paid. Where the gate no longer knows of it, there is no room to give back either.
-        if self.commit(original, &SettledFacts::default(), at).is_err() {
+        if self.commit_in(change, original, &SettledFacts::default(), at).is_err() {
             return;
         }
         let Some(refund) = self.orders.refund(original, fen) else { return };
+        change.touch(original);
         if let Stake::Payment(charges) = &refund.charges {
-            let returned = charges.portion(refund.fen, refund.whole, |tag| Coverage::from_bits(tag).returns());
-            self.table.give_back(self.lane, &returned);
+            change.give_back(charges.portion(refund.fen, refund.whole, |tag| Coverage::from_bits(tag).returns()));
         }
     }
 
@@ -147,12 +243,12 @@ impl Books {
 
     /// Takes again what was given back when the hold ran out: the money has moved, whatever the ceilings say. A refund
     /// that succeeds late gives its room back late.
-    fn take_late(&self, order: &Released<Stake>, at: UnixMillis) {
+    fn take_late(&self, change: &mut Change, order: &Released<Stake>, at: UnixMillis) {
         if let Stake::Refund { original, fen } = order.charges {
-            return original.into_iter().for_each(|original| self.refund(original, fen, at));
+            return original.into_iter().for_each(|original| self.refund(change, original, fen, at));
         }
         each_part(order, |charges| {
-            let LateCharge { lost, .. } = self.table.charge_late(self.lane, charges);
+            let LateCharge { lost, .. } = self.table.charge_late(self.lane, &charges);
             if lost > 0 {
                 tracing::error!(decision = %order.decision, cells = lost, "no room for rows of a late payment: raise rows_max");
             }
@@ -160,21 +256,21 @@ impl Books {
         let Released { decision, amount_fen, .. } = *order;
         self.ledger.note(Settlement { at, decision, amount_fen, event: Event::CommittedLate });
     }
+}
 
-    /// Gives back what a released order took.
-    fn give_back(&self, order: &Released<Stake>) {
-        each_part(order, |charges| self.table.give_back(self.lane, charges));
-    }
+/// Has what a released order took given back.
+fn give_back(change: &mut Change, order: &Released<Stake>) {
+    each_part(order, |charges| change.give_back(charges));
 }
 
 /// Visits what an order takes from limits: all of it, less what its refunds have given back.
-fn each_part(order: &Released<Stake>, mut visit: impl FnMut(&Charges)) {
+fn each_part(order: &Released<Stake>, mut visit: impl FnMut(Charges)) {
     let Released { charges: Stake::Payment(charges), refunded_fen, amount_fen, .. } = order else { return };
     if *refunded_fen == 0 {
-        return visit(charges);
+        return visit(charges.clone());
     }
     let returns = |tag| Coverage::from_bits(tag).returns();
     let left_fen = amount_fen.saturating_sub(*refunded_fen);
-    visit(&charges.portion(*amount_fen, true, |tag| !returns(tag)));
-    visit(&charges.portion(left_fen, left_fen > 0, returns));
+    visit(charges.portion(*amount_fen, true, |tag| !returns(tag)));
+    visit(charges.portion(left_fen, left_fen > 0, returns));
 }

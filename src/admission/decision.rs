@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::answer::News;
 use super::books::{Books, Stake};
 use super::settle::SettleFault;
-use crate::journal::Receipt;
+use crate::journal::{Cause, Position, Receipt};
 use crate::merchant::{AnswerSpec, Permitted, Settle, SettledFacts};
 use crate::reason::Reason;
 use crate::replay::{Bound, Claimed, Namespace, OrderName, OrderRef, PaidRule};
@@ -50,6 +50,8 @@ pub struct Admission {
     pub duplicate: bool,
     /// The request's time less the gate's, in milliseconds; `None` in a scheme without timestamps.
     pub skew_ms: Option<i64>,
+    /// Whether a limit that it takes from asks for its record to be safe from a loss of power.
+    pub disk: bool,
     /// Positions of the shadow limits, in the policy it was decided by, that would have refused it.
     pub shadowed: SmallVec<[u16; 4]>,
     bound: Option<Bound<Stake>>,
@@ -88,13 +90,15 @@ pub(super) struct Terms {
     pub namespace: Namespace,
     pub answer: Option<Arc<AnswerSpec>>,
     pub shadowed: SmallVec<[u16; 4]>,
+    pub disk: bool,
     pub at: UnixMillis,
 }
 
 impl Admission {
     pub(super) fn new(proofs: Proofs, terms: Terms, books: Arc<Books>) -> Self {
         let Proofs { verified, claimed, permitted, bound, receipt } = proofs;
-        let Terms { id, operation, settle, amount, duplicate, skew_ms, about, namespace, answer, shadowed, at } = terms;
+        let Terms { id, operation, settle, amount, duplicate, skew_ms, about, namespace, answer, shadowed, disk, at } =
+            terms;
         let merchant = verified.merchant();
         let Permitted { interfaces, channels, .. } = permitted;
         Self {
@@ -107,6 +111,7 @@ impl Admission {
             channels,
             duplicate,
             skew_ms,
+            disk,
             shadowed,
             bound: Some(bound),
             _claimed: claimed,
@@ -130,68 +135,74 @@ impl Admission {
     /// Where an order was only created, which is what success means on a route that settles later, it is held until it
     /// is known whether it was paid.
     pub fn settle(mut self, outcome: Outcome) {
+        // Who says nothing of an answer has nobody to make wait for what is given back.
         let created = self.settle == Settle::Later && outcome == Outcome::Done;
-        self.finish_plainly(if created { Outcome::Created } else { outcome });
+        let _ = self.finish_plainly(if created { Outcome::Created } else { outcome });
     }
 
     /// Settles with the upstream's answer: its HTTP status, and its body where the route reads the state of an order there.
-    pub fn answered(mut self, status: u16, body: &[u8]) {
+    ///
+    /// Returns the record that what is given back waits for: whoever tells of the answer only then has it given back by
+    /// the time it is told.
+    pub fn answered(mut self, status: u16, body: &[u8]) -> Option<Position> {
         let news = News::read(self.operation, self.settle, self.answer.as_deref(), status, body);
-        self.finish(&news);
+        self.finish(&news)
     }
 
     /// Finishes where nothing is known but what became of the request. Of a query that tells nothing of its order.
-    fn finish_plainly(&mut self, outcome: Outcome) {
+    fn finish_plainly(&mut self, outcome: Outcome) -> Option<Position> {
         let outcome = (self.operation != Operation::Query).then_some(outcome);
-        self.finish(&News { outcome, ..News::default() });
+        self.finish(&News { outcome, ..News::default() })
     }
 
-    fn finish(&mut self, news: &News) {
-        let Some(bound) = self.bound.take() else { return };
+    fn finish(&mut self, news: &News) -> Option<Position> {
+        let bound = self.bound.take()?;
         match self.operation {
             Operation::Pay | Operation::Refund => self.finish_order(bound, news),
             Operation::Close | Operation::Reverse => {
-                if let (Some(Outcome::Done), Some(order)) = (news.outcome, self.about) {
-                    // It may have been taken back already, or be forgotten: then nothing is left to do.
-                    let _ = self.books.release(order, PaidRule::TakeBack, self.at);
-                }
+                let done = news.outcome == Some(Outcome::Done);
+                // It may have been taken back already, or be forgotten: then nothing is left to do.
+                self.about.filter(|_| done).and_then(|order| self.take_back(order))
             }
             Operation::Query => self.finish_query(news),
-            Operation::Certificates | Operation::Echo => {}
+            Operation::Certificates | Operation::Echo => None,
         }
     }
 
-    fn finish_order(&self, bound: Bound<Stake>, news: &News) {
+    fn take_back(&self, order: OrderRef) -> Option<Position> {
+        self.books.release(Cause::Answer, order, PaidRule::TakeBack, self.at).ok().and_then(|(_, position)| position)
+    }
+
+    fn finish_order(&self, bound: Bound<Stake>, news: &News) -> Option<Position> {
         let outcome = news.outcome.unwrap_or(Outcome::Unknown);
         if outcome != Outcome::Done {
             return self.books.settle(bound, outcome, self.at);
         }
         // What the answer says beside frees limits, or gives room back: that is done where the order is committed.
-        self.books.settle(bound, Outcome::Created, self.at);
-        if let Some(order) = self.books.orders.find(self.id) {
-            self.commit(order, &news.facts);
-        }
+        let _ = self.books.settle(bound, Outcome::Created, self.at);
+        self.books.orders.find(self.id).and_then(|order| self.commit(order, &news.facts))
     }
 
     /// Commits an order that the upstream says was done. That it was known before is no fault.
-    fn commit(&self, order: OrderRef, facts: &SettledFacts) {
-        let committed = self.books.commit(order, facts, self.at);
+    fn commit(&self, order: OrderRef, facts: &SettledFacts) -> Option<Position> {
+        let committed = self.books.commit(Cause::Answer, order, facts, self.at);
         if committed == Err(SettleFault::Released) && self.namespace == Namespace::Payment {
             self.books.contradicted(order.decision(), self.amount.map_or(0, Fen::get), self.at);
         }
+        committed.ok().and_then(|(_, position)| position)
     }
 
-    fn finish_query(&self, news: &News) {
+    fn finish_query(&self, news: &News) -> Option<Position> {
         let named = || {
             let number = news.order.as_deref()?;
             self.books.orders.named(OrderName { namespace: self.namespace, merchant: &self.merchant, number })
         };
-        let Some(order) = self.about.or_else(named) else { return };
+        let order = self.about.or_else(named)?;
         match news.outcome {
             Some(Outcome::Done) => self.commit(order, &news.facts),
             // Queries are repeated: that it was taken back before, or is forgotten, is no fault.
-            Some(Outcome::Refused) => drop(self.books.release(order, PaidRule::TakeBack, self.at)),
-            Some(Outcome::Created | Outcome::Unknown) | None => {}
+            Some(Outcome::Refused) => self.take_back(order),
+            Some(Outcome::Created | Outcome::Unknown) | None => None,
         }
     }
 }
@@ -207,7 +218,7 @@ impl std::fmt::Debug for Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         let outcome = if self.sent { Outcome::Unknown } else { Outcome::Refused };
-        self.finish_plainly(outcome);
+        let _ = self.finish_plainly(outcome);
     }
 }
 

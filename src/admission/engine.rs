@@ -11,12 +11,14 @@ use super::decision::{Admission, Decision, Detail, Proofs, Refusal, Terms};
 use super::facts::{Fault, Stated};
 use super::identify::{Identified, anonymous, identify};
 use super::intent::{Intent, Wanted};
+use super::record::Recorder;
 use super::shared::Shared;
 use super::steps::{Stage, Trail, namespace_of};
-use crate::journal::{Journal, Record};
+use crate::journal::{self, DecisionEntry, Journal, Log, Name, NonceEntry, Position, Record};
 use crate::merchant::Policy;
+use crate::quota::Demand;
 use crate::reason::Reason;
-use crate::replay::{Claimed, Fresh, Stored};
+use crate::replay::{Claimed, ClaimedNonce, Fresh, Stored};
 use crate::request::Request;
 use crate::signature::{Invalid, Verified, Verifier};
 use crate::time::{Calendar, CalendarRule, UnixMillis, WindowIds};
@@ -77,14 +79,26 @@ pub struct Engine {
     wanted: Wanted,
     calendars: Calendars,
     random: StdRng,
+    /// Why nothing is decided in this batch.
+    closed: Option<Reason>,
 }
 
 impl Engine {
     /// Makes an engine. `seed` must be 32 random bytes: decision ids come from it and must not be guessable.
     pub fn new(shared: Arc<Shared>, journal: Box<dyn Journal>, seed: [u8; 32]) -> Self {
+        Self::over(shared, journal, None, seed)
+    }
+
+    /// Makes an engine that records in a file of its own. `shared` must be made for recording.
+    pub fn recording(shared: Arc<Shared>, journal: Box<dyn Journal>, log: Arc<Log>, seed: [u8; 32]) -> Self {
+        Self::over(shared, journal, Some(log), seed)
+    }
+
+    fn over(shared: Arc<Shared>, journal: Box<dyn Journal>, log: Option<Arc<Log>>, seed: [u8; 32]) -> Self {
         Self {
             calendars: Calendars::default(),
-            books: Arc::new(shared.books.of_another_worker()),
+            books: Arc::new(shared.books.of_another_worker(log)),
+            closed: None,
             shared,
             journal,
             verifier: Verifier::new(),
@@ -94,18 +108,49 @@ impl Engine {
         }
     }
 
-    /// Decides every request of the batch as of `now`.
-    pub fn decide(&mut self, batch: &mut Batch<'_>, now: UnixMillis) {
+    /// Decides every request of the batch as of `now`, and records it. Returns where the records end, where there are any.
+    ///
+    /// Where they could not be written, everything is refused.
+    pub fn decide(&mut self, batch: &mut Batch<'_>, now: UnixMillis) -> Option<Position> {
         let shared = Arc::clone(&self.shared);
         let policy = shared.policy.load();
         let windows = self.calendars.windows(&policy, now);
         let moment = Moment { now, windows: &windows };
         batch.decisions.clear();
+        self.closed = self.closed(now, batch.requests.len());
         for requests in batch.requests.chunks(LANES) {
             self.decide_lanes(&shared, &policy, requests, moment, &mut batch.decisions);
         }
         self.calendars.windows = windows;
         self.journal.commit();
+        let recorder = self.books.recorder.clone()?;
+        let flushed = recorder.log.turn().flush();
+        if flushed.is_err() {
+            // What is in the file is not known. What was taken stays taken: nothing is given back that is not recorded.
+            for decision in &mut batch.decisions {
+                let authentic = match decision {
+                    Decision::Admitted(admission) => Some(admission.merchant),
+                    Decision::Refused(refusal) => refusal.authentic,
+                };
+                let reason = Reason::JournalFailed;
+                *decision = Decision::Refused(Refusal { reason, detail: Detail::None, authentic });
+            }
+        }
+        flushed.ok()
+    }
+
+    /// Says why nothing can be decided: a decision that could not be recorded, or that might count for a window that is
+    /// over, is not made.
+    fn closed(&self, now: UnixMillis, requests: usize) -> Option<Reason> {
+        let Recorder { log, gate } = self.books.recorder.as_ref()?;
+        if gate.watermark().has_failed() {
+            return Some(Reason::JournalFailed);
+        }
+        if !gate.note(now) {
+            return Some(Reason::ClockSteppedBack);
+        }
+        // Room is left for what becomes of the orders.
+        (log.turn().room_bytes() < gate.room_for(requests)).then_some(Reason::JournalFull)
     }
 
     fn decide_lanes(
@@ -175,8 +220,12 @@ impl Engine {
         intent: Intent<'_>,
         wanted: &Wanted,
     ) -> Result<Admission, Refusal> {
+        if let Some(reason) = self.closed {
+            return Err(stage.refuse(reason, Detail::None));
+        }
         let (high, low) = (self.random.next_u64(), self.random.next_u64());
         let mut trail = Trail::default();
+        let demands = intent.wish.as_ref().map(|wish| wanted.range(&wish.charges)).unwrap_or_default();
         let result = stage.run(high, &verified, intent, wanted, &mut trail);
         let refused = result.as_ref().err().map(|refusal| refusal.reason);
         let id = trail.decision.unwrap_or(DecisionId(u128::from(high) << u64::BITS | u128::from(low)));
@@ -198,6 +247,11 @@ impl Engine {
             let stored = Stored { decision: id, refused };
             stage.shared.nonces.remember(claimed, stored);
         }
+        let result = match self.record(stage, &verified, id, (wanted.demands(demands), &trail), &result) {
+            Ok(()) => result,
+            Err(journal::Fault::Failed) => Err(stage.refuse(Reason::JournalFailed, Detail::None)),
+            Err(journal::Fault::NoRoom) => Err(stage.refuse(Reason::JournalFull, Detail::None)),
+        };
         let (permitted, bound) = result?;
         let route = stage.identified.route;
         let terms = Terms {
@@ -211,11 +265,47 @@ impl Engine {
             namespace: namespace_of(route),
             answer: route.answer.clone(),
             shadowed: trail.shadowed,
+            disk: trail.disk,
             at: stage.moment.now,
         };
         let claimed = trail.claimed.unwrap_or_else(Claimed::not_needed);
         let proofs = Proofs { verified, claimed, permitted, bound, receipt };
         Ok(Admission::new(proofs, terms, Arc::clone(&self.books)))
+    }
+
+    /// Appends a decision to the file, where there is one.
+    fn record<T>(
+        &self,
+        stage: &Stage<'_, '_>,
+        verified: &Verified,
+        decision: DecisionId,
+        (demands, trail): (&[Demand], &Trail),
+        result: &Result<T, Refusal>,
+    ) -> Result<(), journal::Fault> {
+        let Some(Recorder { log, .. }) = &self.books.recorder else { return Ok(()) };
+        let refusal = result.as_ref().err();
+        let claimed = trail.claimed.as_ref().and_then(|claimed| claimed.nonce(verified.digest()));
+        let order = trail.decision.filter(|_| refusal.is_none()).and_then(|decision| {
+            let order = self.books.orders.find(decision)?;
+            self.books.image(order, demands)
+        });
+        let limit_id = |index: &u16| Some(Name::clone(&stage.policy.limit(*index)?.id));
+        let entry = DecisionEntry {
+            decision,
+            merchant: verified.merchant(),
+            operation: stage.identified.route.operation,
+            amount_fen: trail.amount.map_or(0, Fen::get),
+            refused: refusal.map(|refusal| Name::from(refusal.reason.as_str())),
+            limit: refusal.and_then(|refusal| match &refusal.detail {
+                Detail::Limit { limit, window, .. } => Some((Name::from(limit.as_str()), *window)),
+                Detail::None | Detail::Parameter { .. } | Detail::Skew { .. } => None,
+            }),
+            duplicate: trail.duplicate,
+            shadowed: trail.shadowed.iter().filter_map(limit_id).collect(),
+            nonce: claimed.map(|ClaimedNonce { key, digest, end_s }| NonceEntry { key, digest, end_s }),
+            order,
+        };
+        log.turn().decision(stage.moment.now, &entry)
     }
 }
 

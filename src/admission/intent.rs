@@ -44,6 +44,8 @@ pub(super) struct WishedCharges {
     pub shadowed: SmallVec<[u16; 4]>,
     /// What it is refused for before anything is asked of the table.
     pub refused: Option<Refusal>,
+    /// Whether a limit asks for the record to be safe from a loss of power.
+    pub disk: bool,
 }
 
 /// What all requests of a batch ask of the limits.
@@ -59,6 +61,16 @@ impl Wanted {
     pub fn clear(&mut self) {
         self.demands.clear();
         self.limits.clear();
+    }
+
+    /// Returns which of the demands are one request's, for [`Wanted::demands`].
+    pub fn range(&self, charges: &WishedCharges) -> Range<usize> {
+        charges.demands.clone()
+    }
+
+    /// Returns the demands of a range.
+    pub fn demands(&self, range: Range<usize>) -> &[Demand] {
+        self.demands.get(range).unwrap_or_default()
     }
 
     /// Returns the demands of one request, and the limit of each.
@@ -127,6 +139,7 @@ impl<'s> Stage<'s, '_> {
                         self.books.table.fetch_index(&demand);
                         wanted.demands.push(demand);
                         wanted.limits.push(index);
+                        charges.disk |= limit.disk;
                         continue;
                     }
                     Reason::QuotaTableFull

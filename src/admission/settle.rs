@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::journal::Fault;
 use crate::time::UnixMillis;
 use crate::types::DecisionId;
 
@@ -51,6 +52,9 @@ pub enum SettleFault {
     /// It was committed before.
     #[error("the decision was committed before; a refund or reversal through the gate gives room back")]
     Committed,
+    /// The journal cannot record it.
+    #[error("the decision stays as it is: {0}")]
+    Unrecorded(#[from] Fault),
 }
 
 /// Something that became of an order otherwise than by the answer to its request.

@@ -42,6 +42,8 @@ pub(super) struct Trail {
     pub decision: Option<DecisionId>,
     /// Whether it was found.
     pub duplicate: bool,
+    /// Whether a limit taken from asks for the record to be safe from a loss of power.
+    pub disk: bool,
     /// The order that a query, close or reversal is about.
     pub about: Option<OrderRef>,
 }
@@ -135,6 +137,7 @@ impl Stage<'_, '_> {
     ) -> Result<Bound<Stake>, Refusal> {
         let Order { random, namespace, repeated } = *order;
         let Wish { stated, facts, permitted, charges } = wish;
+        trail.disk = charges.disk;
         let stated = *stated;
         let merchant = self.identified.merchant;
         let number = stated.order.as_deref().unwrap_or_default();
@@ -154,7 +157,7 @@ impl Stage<'_, '_> {
                     Ok((expires_s, _)) => again.prolong(expires_s),
                     Err(refusal) => {
                         // Nothing is sent of this one: it must not keep what the others may give back.
-                        self.books.settle(again, Outcome::Refused, self.moment.now);
+                        let _ = self.books.settle(again, Outcome::Refused, self.moment.now);
                         return Err(refusal);
                     }
                 }

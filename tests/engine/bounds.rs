@@ -131,10 +131,12 @@ fn another_policy_keeps_usage_and_what_each_merchant_holds() {
         gate.admit(&Draft::jsapi(0, customer, 5, customer)).settle(Outcome::Done);
     }
     for _ in 0..3 {
-        gate.shared.replace_policy(limits().policy());
+        gate.shared.replace_policy(limits().policy()).expect("nothing is recorded");
     }
     assert_eq!(gate.reason(&Draft::jsapi(0, "T3", 1, "c1")), Reason::LimitExceeded);
-    gate.shared.replace_policy(Setup::limited([merchant_day("day", 20), by_customer()]).policy());
+    gate.shared
+        .replace_policy(Setup::limited([merchant_day("day", 20), by_customer()]).policy())
+        .expect("nothing is recorded");
     assert_eq!(gate.reason(&Draft::jsapi(0, "T4", 1, "c3")), Reason::QuotaShareFull);
     gate.admit(&Draft::jsapi(0, "T5", 1, "c1")).settle(Outcome::Done);
     assert_eq!(gate.reason(&Draft::jsapi(0, "T6", 1, "c1")), Reason::OrderShareFull);
@@ -148,10 +150,10 @@ fn a_merchant_or_key_that_another_policy_drops_is_unknown_from_the_next_batch_on
     drop(gate.admit(&Draft::query(0, "T1")));
     let mut without = Setup::default();
     without.merchants.remove(0);
-    gate.shared.replace_policy(without.policy());
+    gate.shared.replace_policy(without.policy()).expect("nothing is recorded");
     assert_eq!(gate.reason(&Draft::query(0, "T1")), Reason::MerchantUnknown);
     drop(gate.admit(&Draft::query(1, "T1")));
     let other_key = Setup::default().first(|merchant| merchant.keys = vec![crate::gate::key(2, "C0")]);
-    gate.shared.replace_policy(other_key.policy());
+    gate.shared.replace_policy(other_key.policy()).expect("nothing is recorded");
     assert_eq!(gate.reason(&Draft::query(0, "T1")), Reason::KeyUnknown);
 }

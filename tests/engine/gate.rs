@@ -270,6 +270,7 @@ pub fn limit(id: &str, subject: &[SubjectPart]) -> LimitSpec {
         year: None,
         lifetime: None,
         mode: LimitMode::Enforce,
+        disk: false,
         refund: Refunds::Return,
         risk_factors: RiskFactors::default(),
         overrides: Vec::new(),

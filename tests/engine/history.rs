@@ -122,7 +122,10 @@ impl Pair {
             }
             Step::Policy(policy) => {
                 self.model.policy = in_force(&policy);
-                self.gate.shared.replace_policy(setup(&self.model.policy, holding).policy());
+                self.gate
+                    .shared
+                    .replace_policy(setup(&self.model.policy, holding).policy())
+                    .expect("nothing is recorded");
             }
             Step::Clock(seconds) => self.move_clock(seconds),
             Step::Again(..) | Step::News(..) | Step::Operate(..) => {}
@@ -144,7 +147,9 @@ impl Pair {
         let admission = self.gate.admit(&close(merchant, &number_text));
         match fate {
             Fate::Settled(outcome) => admission.settle(outcome),
-            Fate::Answered(answer) => admission.answered(answer.status, answer.body(false, &number_text).as_bytes()),
+            Fate::Answered(answer) => {
+                _ = admission.answered(answer.status, answer.body(false, &number_text).as_bytes())
+            }
             Fate::Dropped { .. } | Fate::Open => drop(admission),
         }
         if fate.closes() {

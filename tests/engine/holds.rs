@@ -220,7 +220,7 @@ fn a_merchant_or_limit_that_is_gone_does_not_keep_holds_from_ending() {
     gate.admit(&Draft::native(1, "T1", 40)).answered(200, b"{}");
     let mut gone = Setup::limited([merchant_day("other", 5)]);
     gone.merchants.remove(0);
-    gate.shared.replace_policy(gone.policy());
+    gate.shared.replace_policy(gone.policy()).expect("nothing is recorded");
     settle(&gate, ids[0], SettleAs::Release).expect("held");
     settle(&gate, ids[1], SettleAs::Commit).expect("held");
     gate.pass(3_601);
@@ -234,7 +234,7 @@ fn a_merchant_or_limit_that_is_gone_does_not_keep_holds_from_ending() {
     assert!(gate.shared.orders().is_empty());
     let setup =
         Setup::limited([merchant_day("day", 100)]).first(|one| one.keys = vec![always_certified(0, &serial(0))]);
-    gate.shared.replace_policy(setup.policy());
+    gate.shared.replace_policy(setup.policy()).expect("nothing is recorded");
     assert_eq!(gate.used("day", &["merchant", "1900000000"], 1), 60, "put back, it knows what was used");
     gate.assert_conserved();
 }
@@ -269,7 +269,7 @@ fn what_is_learned_of_a_payment_frees_the_limits_that_it_rules_out() {
                     gate.shared.settle(id, SettleAs::Commit, &by_operator, gate.now).expect("held");
                 }
                 _ if bank.is_empty() => continue,
-                1 => gate.admit(&Draft::codepay(0, "T1", 60)).answered(200, body.as_bytes()),
+                1 => _ = gate.admit(&Draft::codepay(0, "T1", 60)).answered(200, body.as_bytes()),
                 2 => {
                     created(&mut gate, "T1", 60);
                     gate.admit(&Draft::query(0, "T1")).answered(200, body.as_bytes());
@@ -456,7 +456,7 @@ fn a_repeat_that_is_refused_does_not_keep_what_the_first_request_gives_back() {
     };
     let mut gate = restricted(Channel::QuickPay).gate();
     let first = gate.admit(&Draft::native(0, "T1", 60));
-    gate.shared.replace_policy(restricted(Channel::Balance).policy());
+    gate.shared.replace_policy(restricted(Channel::Balance).policy()).expect("nothing is recorded");
     assert_eq!(gate.reason(&Draft::native(0, "T1", 60)), Reason::ChannelRestricted);
     first.answered(400, b"{}");
     assert_eq!((gate.books("day").0, gate.shared.orders().len()), (0, 0));

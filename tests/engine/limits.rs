@@ -396,7 +396,9 @@ fn a_changed_limit_acts_on_the_next_batch_and_keeps_what_is_used() {
     let mut gate = Gate::limited([merchant_day("day", 100)]);
     let admission = gate.admit(&Draft::native(0, "T1", 80));
     for (ceiling, amount, admitted) in [(50, 1, false), (81, 2, false), (81, 1, true), (200, 120, false)] {
-        gate.shared.replace_policy(Setup::limited([merchant_day("day", ceiling)]).policy());
+        gate.shared
+            .replace_policy(Setup::limited([merchant_day("day", ceiling)]).policy())
+            .expect("nothing is recorded");
         let number = format!("T{ceiling}-{amount}");
         let draft = Draft::native(0, &number, amount);
         if admitted {
@@ -407,7 +409,7 @@ fn a_changed_limit_acts_on_the_next_batch_and_keeps_what_is_used() {
     }
     admission.settle(Outcome::Refused);
     assert_eq!(gate.used("day", &FIRST, 0), 1, "given back under the policy in force then");
-    gate.shared.replace_policy(Setup::limited([merchant_day("other", 100)]).policy());
+    gate.shared.replace_policy(Setup::limited([merchant_day("other", 100)]).policy()).expect("nothing is recorded");
     let _new = gate.admit(&Draft::native(0, "T9", 100));
     assert_eq!((gate.used("day", &FIRST, 0), gate.used("other", &FIRST, 0)), (1, 100));
 }
@@ -417,20 +419,22 @@ fn a_window_that_is_added_or_removed_forgets_nothing_of_the_others() {
     let mut gate = Gate::limited([merchant_day("day", 100)]);
     gate.admit(&Draft::native(0, "T1", 100)).settle(Outcome::Done);
     let both = || LimitSpec { month: fen(150), ..merchant_day("day", 100) };
-    gate.shared.replace_policy(Setup::limited([both()]).policy());
+    gate.shared.replace_policy(Setup::limited([both()]).policy()).expect("nothing is recorded");
     assert_exceeds(&mut gate, &Draft::native(0, "T2", 1), "day", Some(Window::Day));
-    gate.shared.replace_policy(Setup::limited([LimitSpec { day: None, ..both() }]).policy());
+    gate.shared
+        .replace_policy(Setup::limited([LimitSpec { day: None, ..both() }]).policy())
+        .expect("nothing is recorded");
     assert_exceeds(&mut gate, &Draft::native(0, "T2", 51), "day", Some(Window::Month));
     gate.admit(&Draft::native(0, "T2", 50)).settle(Outcome::Done);
     let long = |year, lifetime| LimitSpec { day: None, year, lifetime, ..merchant_day("day", 1) };
     // Day and month count together; a year and a lifetime each from when it has a ceiling.
-    gate.shared.replace_policy(Setup::limited([long(fen(10), None)]).policy());
+    gate.shared.replace_policy(Setup::limited([long(fen(10), None)]).policy()).expect("nothing is recorded");
     assert_exceeds(&mut gate, &Draft::native(0, "T3", 11), "day", Some(Window::Year));
     gate.admit(&Draft::native(0, "T3", 10)).settle(Outcome::Done);
-    gate.shared.replace_policy(Setup::limited([long(None, fen(5))]).policy());
+    gate.shared.replace_policy(Setup::limited([long(None, fen(5))]).policy()).expect("nothing is recorded");
     assert_exceeds(&mut gate, &Draft::native(0, "T4", 6), "day", Some(Window::Lifetime));
     gate.admit(&Draft::native(0, "T4", 5)).settle(Outcome::Done);
-    gate.shared.replace_policy(Setup::limited([both()]).policy());
+    gate.shared.replace_policy(Setup::limited([both()]).policy()).expect("nothing is recorded");
     assert_exceeds(&mut gate, &Draft::native(0, "T5", 1), "day", Some(Window::Day));
     assert_eq!([0, 1, 2, 3].map(|cell| gate.used("day", &FIRST, cell)), [150, 150, 10, 5]);
 }
@@ -460,13 +464,13 @@ fn a_duplicate_may_take_only_the_channels_that_were_charged_for() {
     let order = || Draft::native(0, "T1", 1000);
     let first = gate.admit(&order());
     assert_eq!((first.channels.as_slice(), gate.used("quick", &FIRST, 0)), ([Channel::Balance].as_slice(), 0));
-    gate.shared.replace_policy(Setup::limited([quick(10)]).policy());
+    gate.shared.replace_policy(Setup::limited([quick(10)]).policy()).expect("nothing is recorded");
     let again = gate.admit(&order());
     assert!(again.duplicate);
     assert_eq!(again.channels.as_slice(), [Channel::Balance], "quick pay was never charged");
     let balance = Measure::RestrictedChannel(Channel::Balance);
     let closed = Setup::limited([quick(10)]).first(|merchant| merchant.measures = vec![balance]);
-    gate.shared.replace_policy(closed.policy());
+    gate.shared.replace_policy(closed.policy()).expect("nothing is recorded");
     assert_eq!(gate.reason(&order()), Reason::ChannelRestricted);
 }
 

@@ -77,7 +77,7 @@ fn a_scenario_is_judged_where_a_trusted_hop_states_it() {
         merchant.apps.push(site());
         merchant.measures = restricted;
     });
-    gate.shared.replace_policy(closed.policy());
+    gate.shared.replace_policy(closed.policy()).expect("nothing is recorded");
     assert_eq!(gate.reason(&order(JSAPI, "wx-jsapi", "T3")), Reason::ScenarioRestricted);
     let _other = gate.admit(&order(JSAPI, "wx-mini", "T3"));
 }

@@ -100,10 +100,12 @@ fn measures_are_checked_again_before_a_duplicate_is_answered() {
         (Measure::Suspended, Reason::MerchantSuspended),
         (Measure::Terminated, Reason::MerchantTerminated),
     ] {
-        gate.shared.replace_policy(Setup::default().first(|merchant| merchant.measures = vec![measure]).policy());
+        gate.shared
+            .replace_policy(Setup::default().first(|merchant| merchant.measures = vec![measure]).policy())
+            .expect("nothing is recorded");
         assert_eq!(gate.reason(&Draft::native(0, "T1", 60)), reason);
     }
-    gate.shared.replace_policy(Setup::default().policy());
+    gate.shared.replace_policy(Setup::default().policy()).expect("nothing is recorded");
     assert!(gate.admit(&Draft::native(0, "T1", 60)).duplicate);
 }
 
@@ -121,7 +123,7 @@ fn a_trusted_hop_that_delivers_twice_gets_the_stored_decision() {
     let again = gate.admit_call(&admitted);
     assert!(again.duplicate);
     assert_eq!(gate.used("day", &DAY, 0), 60);
-    gate.shared.replace_policy(Setup::limited([merchant_day("day", 1000)]).policy());
+    gate.shared.replace_policy(Setup::limited([merchant_day("day", 1000)]).policy()).expect("nothing is recorded");
     let refusal = gate.refuse_call(&refused);
     assert_eq!(refusal.reason, Reason::LimitExceeded, "what was refused stays refused");
     let public = Draft { trust: tollgate::request::Trust::Public, ..admitted.draft.clone() };

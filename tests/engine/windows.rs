@@ -107,12 +107,12 @@ fn another_zone_or_hour_under_the_same_id_is_another_limit_from_the_next_batch_o
     let _full = gate.admit(&Draft::native(0, "T1", 10));
     for (number, (zone, hour)) in (2..).zip([("Asia/Shanghai", 1), ("Asia/Tokyo", 1), ("Asia/Tokyo", 0)]) {
         let other = LimitSpec { calendar: calendar(zone, hour), ..merchant_day("limit", 10) };
-        gate.shared.replace_policy(Setup::limited([other]).policy());
+        gate.shared.replace_policy(Setup::limited([other]).policy()).expect("nothing is recorded");
         let _admission = gate.admit(&Draft::native(0, &format!("T{number}"), 10));
         assert_eq!(gate.used(&format!("limit {zone} {hour} fen"), &MERCHANT, 0), 10);
         assert_eq!(gate.reason(&Draft::native(0, "T9", 1)), Reason::LimitExceeded, "{zone} {hour}");
     }
-    gate.shared.replace_policy(Setup::limited([merchant_day("limit", 10)]).policy());
+    gate.shared.replace_policy(Setup::limited([merchant_day("limit", 10)]).policy()).expect("nothing is recorded");
     assert_eq!(gate.reason(&Draft::native(0, "T9", 1)), Reason::LimitExceeded, "and the first is not forgotten");
 }
 

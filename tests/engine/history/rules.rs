@@ -144,6 +144,7 @@ impl Rule {
             unknown_subject: if self.refuse_unknown { UnknownSubject::Refuse } else { UnknownSubject::PerTransaction },
             calendar: calendar("Asia/Shanghai", self.cut_over_hour),
             unit: self.unit,
+            disk: false,
             mode: if self.shadow { LimitMode::Shadow } else { LimitMode::Enforce },
             refund: if self.keep { Refunds::Keep } else { Refunds::Return },
             overrides: own.map(|(subject, own)| Override { subject, ceilings: ceilings(own) }).collect(),
