@@ -10,6 +10,7 @@ mod file;
 mod gate;
 mod init;
 pub mod issue;
+mod journal;
 mod limit;
 mod listener;
 mod merchant;
@@ -37,6 +38,7 @@ use source::Source;
 
 pub use fault::{ConfigError, Problem};
 pub use init::{SAMPLE_MCHID, TEMPLATE, init};
+pub use journal::Journal;
 
 /// Everything that the gate is told, checked.
 pub struct Config {
@@ -66,6 +68,8 @@ pub struct Config {
     pub holds: HoldRules,
     /// The table of limit rows.
     pub quota: quota::Bounds,
+    /// Where decisions are recorded; `None` where they are not.
+    pub journal: Option<Journal>,
     /// Merchants, routes and limits.
     pub policy: Policy,
 }
@@ -86,6 +90,7 @@ impl std::fmt::Debug for Config {
             .field("orders", &self.orders)
             .field("holds", &self.holds)
             .field("quota", &self.quota)
+            .field("journal", &self.journal)
             .finish_non_exhaustive()
     }
 }
@@ -128,6 +133,7 @@ fn check(mut shape: Shape, folder: Folder<'_>, now: UnixMillis) -> Result<Config
         orders: bounds::orders(&shape.orders.0)?,
         holds: bounds::holds(&shape.orders.0)?,
         quota: bounds::rows(&shape.rows.0)?,
+        journal: journal::check(shape.journal.map(|journal| journal.0), folder)?,
         policy,
     })
 }

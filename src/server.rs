@@ -1,6 +1,7 @@
 //! The composition root: the configuration taken apart, the parts built, threads started, and stopped in order.
 
 mod explain;
+mod journal;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,14 +18,18 @@ use crate::admission::{
     Engine, SettleAs, SettleFault, Settled, Settlement, Shared, SharedParts, Usage, UsageFault, UsageQuery,
 };
 use crate::config::{self, Config};
-use crate::front::{self, Address, Gate, GateParts, Listener, PlatformKeyKind, SignerPool, Socket, WorkerParts, bind};
-use crate::journal::{Recent, Record, Shelf};
+use crate::front::{
+    self, Address, Gate, GateParts, Listener, PlatformKeyKind, Safety, SignerPool, Socket, WorkerParts, bind,
+};
+use crate::journal::{Log, Progress, Recent, Record, Shelf};
 use crate::metrics::{self, Gauges, Metrics, Readings, Snapshot};
 use crate::quota::Table;
+use crate::storage::{Disk, Lock, Storage};
 use crate::time::{Clock, UnixMillis};
 use crate::types::DecisionId;
 
 pub use explain::explain_offline;
+pub use journal::RecoveryError;
 
 /// A gate that runs.
 pub struct Running {
@@ -34,6 +39,16 @@ pub struct Running {
     workers: Vec<JoinHandle<io::Result<()>>>,
     others: Vec<JoinHandle<io::Result<()>>>,
     stop_others: watch::Sender<bool>,
+    journal: Option<Journaling>,
+}
+
+/// The threads of the journal. They end last: what is acknowledged to the end is recorded.
+struct Journaling {
+    progress: Arc<Progress>,
+    stop_keeping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Held until the last of it is written.
+    _lock: Box<dyn Lock>,
 }
 
 /// The gate could not be started, or a thread of it failed.
@@ -55,6 +70,12 @@ pub enum ServerError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// What was recorded cannot be recovered, or nothing can be recorded.
+    #[error("journal: {source}")]
+    Journal {
+        /// Why.
+        source: RecoveryError,
+    },
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes")]
     Random,
@@ -65,10 +86,38 @@ pub enum ServerError {
 /// # Errors
 /// [`ServerError`] where a part cannot be started; what was started has ended then.
 pub fn start(config: Config, source: Option<PathBuf>, clock: Arc<dyn Clock>) -> Result<Running, ServerError> {
+    start_on(config, source, clock, Arc::new(Disk))
+}
+
+/// Starts a gate whose journal is on this storage.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_on(
+    config: Config,
+    source: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
+    storage: Arc<dyn Storage>,
+) -> Result<Running, ServerError> {
     let Config { workers, deployment_key, listeners, control, upstream, bounds, .. } = config;
     let Config { platform, signing_threads, signing_queue_max, nonces, orders, holds, quota, policy, .. } = config;
+    let recorded = config.journal;
     let caps = Caps { nonces: nonces.entries_max, orders: orders.entries_max, rows: quota.rows_max };
-    let admission = Arc::new(Shared::new(SharedParts { policy, deployment_key, nonces, orders, holds, quota }));
+    let parts = SharedParts { policy, deployment_key, nonces, orders, holds, quota };
+    let (admission, journal) = match recorded {
+        Some(options) => {
+            let loggers = u16::try_from(workers).unwrap_or(u16::MAX);
+            let (shared, journal) = journal::start(parts, options, storage, loggers, &*clock)?;
+            (shared, Some(journal))
+        }
+        None => {
+            tracing::warn!(
+                "nothing is recorded: after a restart limits begin empty; add [journal] to the configuration"
+            );
+            (Shared::new(parts), None)
+        }
+    };
+    let admission = Arc::new(admission);
     let signer = SignerPool::start(signing_threads, signing_queue_max, None).map_err(thread("signer"))?;
     let parts =
         GateParts { admission: Arc::clone(&admission), platform, signer, clock: Arc::clone(&clock), bounds, upstream };
@@ -85,7 +134,8 @@ pub fn start(config: Config, source: Option<PathBuf>, clock: Arc<dyn Clock>) -> 
 
     let (drain, draining) = watch::channel(false);
     let (stop_others, stopping) = watch::channel(false);
-    let started = start_workers(&gate, sockets_per_worker(sockets, workers)?, &draining)?;
+    let (logs, safety, journal) = start_journal(journal, &admission)?;
+    let started = start_workers(&gate, sockets_per_worker(sockets, workers)?, (logs, safety), &draining)?;
     let gauges = Arc::new(Observed { gate: Arc::clone(&gate), clock: Arc::clone(&clock), caps, ready: true.into() });
     let metrics = Metrics::new(started.counters, Arc::clone(&gauges) as Arc<dyn Gauges>);
     let shelves = started.shelves;
@@ -107,7 +157,25 @@ pub fn start(config: Config, source: Option<PathBuf>, clock: Arc<dyn Clock>) -> 
         };
         others.push(spawn("control", move || admin::serve(listener, control, stopping))?);
     }
-    Ok(Running { addresses, control: controller, drain, workers: started.threads, others, stop_others })
+    Ok(Running { addresses, control: controller, drain, workers: started.threads, others, stop_others, journal })
+}
+
+/// Starts the threads of the journal; returns what workers record in and wait for.
+#[expect(clippy::type_complexity, reason = "taken apart at once")]
+fn start_journal(
+    journal: Option<journal::Journal>,
+    admission: &Arc<Shared>,
+) -> Result<(Vec<Arc<Log>>, Option<Safety>, Option<Journaling>), ServerError> {
+    let Some(journal) = journal else { return Ok((Vec::new(), None, None)) };
+    let journal::Journal { logs, safety, progress, syncer, keeper, lock, shared, full, .. } = journal;
+    // It is set this once.
+    let _ = shared.set(Arc::downgrade(admission));
+    let stop_keeping = Arc::new(AtomicBool::new(false));
+    let threads = vec![
+        spawn("journal", move || syncer.run())?,
+        spawn("keeper", journal::keep(keeper, full, Arc::clone(&stop_keeping)))?,
+    ];
+    Ok((logs, Some(safety), Some(Journaling { progress, stop_keeping, threads, _lock: lock })))
 }
 
 /// The workers, and what is read of them from outside.
@@ -120,8 +188,10 @@ struct Started {
 fn start_workers(
     gate: &Arc<Gate>,
     sockets: Vec<Vec<(Listener, Socket)>>,
+    (logs, safety): (Vec<Arc<Log>>, Option<Safety>),
     draining: &watch::Receiver<bool>,
 ) -> Result<Started, ServerError> {
+    let mut logs = logs.into_iter();
     let mut started = Started { threads: Vec::new(), counters: Vec::new(), shelves: Vec::new() };
     for listeners in sockets {
         let journal = Recent::new(RECENT_RECORDS_MAX);
@@ -131,7 +201,11 @@ fn start_workers(
         let parts = WorkerParts {
             gate: Arc::clone(gate),
             listeners,
-            engine: Engine::new(Arc::clone(gate.admission()), Box::new(journal), random_seed()?),
+            engine: match logs.next() {
+                Some(log) => Engine::recording(Arc::clone(gate.admission()), Box::new(journal), log, random_seed()?),
+                None => Engine::new(Arc::clone(gate.admission()), Box::new(journal), random_seed()?),
+            },
+            safety: safety.clone(),
             metrics,
             draining: draining.clone(),
             seed: random_seed()?,
@@ -163,12 +237,23 @@ impl Running {
         let workers = join("worker", self.workers);
         let _ = self.stop_others.send(true);
         let others = join("control", self.others);
-        workers.and(others)
+        let journal = self.journal.map_or(Ok(()), Journaling::stop);
+        workers.and(others).and(journal)
     }
 
     /// Tells whether every worker still runs.
     pub fn is_alive(&self) -> bool {
-        self.workers.iter().chain(&self.others).all(|thread| !thread.is_finished())
+        let journal = self.journal.iter().flat_map(|journal| &journal.threads);
+        self.workers.iter().chain(&self.others).chain(journal).all(|thread| !thread.is_finished())
+    }
+}
+
+impl Journaling {
+    /// Has the last of it made safe and sealed.
+    fn stop(self) -> Result<(), ServerError> {
+        self.progress.stop();
+        self.stop_keeping.store(true, Ordering::Relaxed);
+        join("journal", self.threads)
     }
 }
 
@@ -211,7 +296,9 @@ impl Control for Controller {
     }
 
     fn ready(&self) -> bool {
-        self.gauges.ready.load(Ordering::Relaxed)
+        let recorder = self.gate.admission().recorder();
+        let failed = recorder.is_some_and(|recorder| recorder.watermark().has_failed());
+        self.gauges.ready.load(Ordering::Relaxed) && !failed
     }
 
     fn recent(&self, max: usize) -> Vec<Record> {
@@ -228,8 +315,8 @@ impl Control for Controller {
         // One at a time: else the older of two readings could be the last to be put in force.
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let config = config::load(source, self.clock.now()).map_err(|error| error.to_string())?;
+        self.gate.admission().replace_policy(config.policy).map_err(|fault| fault.to_string())?;
         self.gate.replace_platform(config.platform);
-        self.gate.admission().replace_policy(config.policy);
         tracing::info!(file = %source.display(), "merchants, routes, limits and platform keys reloaded");
         Ok(())
     }
@@ -370,7 +457,10 @@ fn sweep(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         runtime.block_on(async {
             while tokio::time::timeout(SWEEP_EVERY, stopping.wait_for(|stop| *stop)).await.is_err() {
-                admission.sweep(clock.now());
+                let now = clock.now();
+                admission.sweep(now);
+                // Where it cannot be recorded now, the next decision's record has it.
+                let _ = admission.record_time(now, false);
             }
         });
         Ok(())

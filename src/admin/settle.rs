@@ -104,6 +104,7 @@ const fn status(fault: SettleFault) -> StatusCode {
     match fault {
         SettleFault::Unknown => StatusCode::NOT_FOUND,
         SettleFault::Released | SettleFault::Committed => StatusCode::CONFLICT,
+        SettleFault::Unrecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

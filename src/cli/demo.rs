@@ -17,6 +17,7 @@ mod configuration;
 mod full_tables;
 mod holds;
 mod in_flight;
+mod journals;
 mod limits;
 mod other_times;
 mod presets;

@@ -2,6 +2,7 @@
 
 use jiff::tz::TimeZone;
 
+use crate::journal::Durability;
 use crate::merchant::{Ceilings, LimitSpec, Override, OverrideSubject, Predicate, RiskFactors};
 use crate::time::CalendarRule;
 use crate::types::{Fen, Unit};
@@ -45,6 +46,7 @@ fn one(at: &At<'_>, shape: shape::Limit, zone: &TimeZone) -> Result<LimitSpec, F
         subject: shape.per,
         unknown_subject: shape.unknown_subject,
         mode: shape.mode,
+        disk: shape.durability == Some(Durability::Disk),
         refund: shape.refund,
         calendar,
         unit,

@@ -9,6 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::front::Bounds;
+use crate::journal::Durability;
 use crate::merchant::{CertificateDemand, ExpiryRule, HoldRules, Refunds, SubjectPart, UnknownSubject};
 use crate::time::UnixMillis;
 use crate::types::{
@@ -34,6 +35,7 @@ pub(super) struct Shape {
     pub orders: Table<Orders>,
     #[serde(default)]
     pub rows: Table<Rows>,
+    pub journal: Option<Table<Journal>>,
     #[serde(default)]
     pub merchant: Vec<Table<Merchant>>,
     #[serde(default)]
@@ -260,6 +262,32 @@ impl Default for Rows {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Journal {
+    pub folder: String,
+    #[serde(default = "disk")]
+    pub durability: Durability,
+    #[serde(default = "number::<250>")]
+    pub exposure_ms: u64,
+    #[serde(default = "number::<100_000_000>")]
+    pub exposure_fen: u64,
+    #[serde(default = "number::<67_108_864>")]
+    pub segment_bytes: u64,
+    #[serde(default = "number::<1_048_576>")]
+    pub reserve_bytes: u64,
+    #[serde(default = "number::<2_592_000>")]
+    pub keep_s: u64,
+    #[serde(default = "number::<17_179_869_184>")]
+    pub keep_bytes: u64,
+    #[serde(default = "number::<10_000>")]
+    pub step_back_ms_max: u64,
+}
+
+fn disk() -> Durability {
+    Durability::Disk
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Merchant {
     pub mchid: MerchantId,
     pub name: String,
@@ -361,6 +389,7 @@ pub(super) struct Limit {
     pub lifetime_count: Option<u64>,
     #[serde(default = "enforce")]
     pub mode: LimitMode,
+    pub durability: Option<Durability>,
     #[serde(default)]
     pub refund: Refunds,
     #[serde(default)]

@@ -5,6 +5,7 @@
 //! poll of the sockets made ready. No timer: a lone request is decided at once.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -18,10 +19,13 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::body::Grant;
-use crate::admission::{Batch, Decision, Engine};
+use super::safety::Safety;
+use crate::admission::{Batch, Decision, Detail, Engine, Refusal};
+use crate::journal::Position;
 use crate::metrics::{self, Stage};
+use crate::reason::Reason;
 use crate::request::{Request, Trust};
-use crate::time::Clock;
+use crate::time::{Clock, UnixMillis};
 
 /// A request that is complete, with all that its decision looks at.
 #[derive(Debug)]
@@ -78,6 +82,10 @@ pub(super) fn answer_key(headers: &HeaderMap) -> Option<&str> {
 pub(super) struct Decider {
     queue: RefCell<Vec<Rc<Slot>>>,
     batcher: RefCell<Option<Waker>>,
+    /// What decisions wait for; `None` where nothing is recorded.
+    safety: Option<Safety>,
+    /// Decisions that wait until they are safe, oldest first.
+    unsafe_yet: RefCell<VecDeque<(Position, Rc<Slot>, Decision)>>,
 }
 
 #[derive(Debug)]
@@ -96,6 +104,40 @@ enum State {
 }
 
 impl Decider {
+    /// Makes an empty queue.
+    pub fn new(safety: Option<Safety>) -> Self {
+        Self { safety, ..Self::default() }
+    }
+
+    /// Waits until a record is safe from a loss of power. Where it never will be, nothing waits any more.
+    pub async fn safe(&self, position: Position) {
+        if let Some(safety) = &self.safety {
+            // Who waits tells of what was done: that it can be told to nobody else is not theirs to fear.
+            let _ = safety.wait(position).await;
+        }
+    }
+
+    /// Hands out decisions as they become safe, for as long as the worker lives.
+    pub async fn hand_out(&self, metrics: &metrics::Worker) {
+        let Some(safety) = &self.safety else { return };
+        loop {
+            let progress = safety.progress.notified();
+            let mut progress = std::pin::pin!(progress);
+            // From here on no news is missed.
+            progress.as_mut().enable();
+            let failed = safety.watermark.has_failed();
+            loop {
+                let ripe = |(position, ..): &mut (Position, _, _)| failed || safety.watermark.covers(*position);
+                let next = self.unsafe_yet.borrow_mut().pop_front_if(ripe);
+                let Some((position, slot, decision)) = next else { break };
+                let safe = safety.watermark.covers(position);
+                metrics.stage(Stage::Safe, slot.queued_at.elapsed());
+                slot.hand_out(if safe { decision } else { unsure(&decision) });
+            }
+            progress.await;
+        }
+    }
+
     /// Waits for the decision on a request. Dropped before, the request is not decided, or what it took is given back.
     pub fn decide(&self, ask: Rc<Ask>) -> Deciding<'_> {
         Deciding { decider: self, ask: Some(ask), slot: None }
@@ -116,16 +158,37 @@ impl Decider {
             let mut batch = spare.recycle();
             slots.iter().for_each(|slot| batch.push(slot.ask.view()));
             metrics.batch(slots.len());
-            engine.decide(&mut batch, clock.now());
+            let now = clock.now();
+            let position = engine.decide(&mut batch, now);
             metrics.stage(Stage::Decide, began.elapsed());
+            let mut waits = false;
             for (slot, decision) in slots.iter().zip(batch.drain()) {
                 metrics.stage(Stage::Queue, began.saturating_duration_since(slot.queued_at));
-                if let State::Waiting(waker) = slot.state.replace(State::Decided(decision)) {
-                    waker.wake();
+                match self.must_be_safe(&decision, position, now) {
+                    Some(position) => {
+                        waits = true;
+                        self.unsafe_yet.borrow_mut().push_back((position, Rc::clone(slot), decision));
+                    }
+                    None => slot.hand_out(decision),
                 }
+            }
+            if let Some(safety) = self.safety.as_ref().filter(|_| waits) {
+                safety.watermark.request();
             }
             spare = batch.recycle();
         }
+    }
+
+    /// Returns the record that a decision waits for.
+    fn must_be_safe(&self, decision: &Decision, position: Option<Position>, now: UnixMillis) -> Option<Position> {
+        let disk = match decision {
+            Decision::Admitted(admission) => admission.disk,
+            // Nothing is recorded of those who are not known.
+            Decision::Refused(Refusal { authentic: None, .. }) => return None,
+            Decision::Refused(_) => false,
+        };
+        let safety = self.safety.as_ref()?;
+        position.filter(|position| safety.must_wait(disk, now) && !safety.watermark.covers(*position))
     }
 
     fn poll_queue(&self, context: &mut Context<'_>) -> Poll<Vec<Rc<Slot>>> {
@@ -148,6 +211,23 @@ impl Decider {
             waker.wake_by_ref();
         }
     }
+}
+
+impl Slot {
+    fn hand_out(&self, decision: Decision) {
+        if let State::Waiting(waker) = self.state.replace(State::Decided(decision)) {
+            waker.wake();
+        }
+    }
+}
+
+/// Refuses in place of a decision that is not sure to last.
+fn unsure(decision: &Decision) -> Decision {
+    let authentic = match decision {
+        Decision::Admitted(admission) => Some(admission.merchant),
+        Decision::Refused(refusal) => refusal.authentic,
+    };
+    Decision::Refused(Refusal { reason: Reason::JournalFailed, detail: Detail::None, authentic })
 }
 
 /// Ends the process where a decision panics: what its tables hold then is not known, and a worker that decides no more

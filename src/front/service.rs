@@ -187,10 +187,16 @@ async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission)
             let result = upstream.forward(message).await;
             station.metrics.stage(Stage::Upstream, began.elapsed());
             drop(ask);
-            match &result {
+            let given_back = match &result {
                 Ok(answered) => admission.answered(answered.status.as_u16(), &answered.body),
-                Err(failed) if failed.sent => admission.settle(Outcome::Unknown),
-                Err(_) => admission.settle(Outcome::Refused),
+                Err(failed) => {
+                    admission.settle(if failed.sent { Outcome::Unknown } else { Outcome::Refused });
+                    None
+                }
+            };
+            if let Some(position) = given_back {
+                // Who is told of a refusal may come again at once: by then the number is free.
+                station.decider.safe(position).await;
             }
             result.map_err(|failed| failed.reason)
         })

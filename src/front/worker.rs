@@ -15,6 +15,7 @@ use super::connection;
 use super::decider::Decider;
 use super::gate::Gate;
 use super::options::Listener;
+use super::safety::Safety;
 use super::socket::Socket;
 use super::station::Station;
 use super::upstream::Pool;
@@ -29,6 +30,8 @@ pub struct WorkerParts {
     pub listeners: Vec<(Listener, Socket)>,
     /// Its engine.
     pub engine: Engine,
+    /// What its decisions wait for; `None` where nothing is recorded.
+    pub safety: Option<Safety>,
     /// Its counters.
     pub metrics: Arc<metrics::Worker>,
     /// Turns true when the gate drains.
@@ -42,12 +45,12 @@ pub struct WorkerParts {
 /// # Errors
 /// Where the runtime or a listener cannot be set up.
 pub fn run(parts: WorkerParts) -> io::Result<()> {
-    let WorkerParts { gate, listeners, engine, metrics, draining, seed } = parts;
+    let WorkerParts { gate, listeners, engine, safety, metrics, draining, seed } = parts;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let drain_timeout = gate.bounds().drain_timeout;
     let clock = Arc::clone(gate.clock());
     let station = Rc::new(Station {
-        decider: Decider::default(),
+        decider: Decider::new(safety),
         upstream: gate.upstream().cloned().map(|options| Pool::new(options, Arc::clone(gate.answers()))),
         answers: Answers::new(Arc::clone(&gate), Arc::clone(&metrics), seed),
         metrics: Arc::clone(&metrics),
@@ -57,6 +60,8 @@ pub fn run(parts: WorkerParts) -> io::Result<()> {
     });
     let local = LocalSet::new();
     let deciding = Rc::clone(&station);
+    let handing_out = Rc::clone(&station);
+    local.spawn_local(async move { handing_out.decider.hand_out(&handing_out.metrics).await });
     local.spawn_local(async move { deciding.decider.run(engine, clock, metrics).await });
     local.block_on(&runtime, async move {
         let mut accepting = Vec::new();

@@ -37,6 +37,8 @@ pub enum Stage {
     Queue,
     /// Deciding; once per batch.
     Decide,
+    /// From the request's place in the queue until its record is safe, where a decision waits for that.
+    Safe,
     /// Waiting for the upstream's answer.
     Upstream,
     /// Signing the answer, the wait for a signing thread included.
@@ -199,7 +201,8 @@ impl Default for Worker {
 
 impl Stage {
     /// Every stage, in declaration order.
-    pub const ALL: &'static [Self] = &[Self::Body, Self::Queue, Self::Decide, Self::Upstream, Self::Sign, Self::Total];
+    pub const ALL: &'static [Self] =
+        &[Self::Body, Self::Queue, Self::Decide, Self::Safe, Self::Upstream, Self::Sign, Self::Total];
 
     /// Returns the name used as a label.
     pub const fn as_str(self) -> &'static str {
@@ -207,6 +210,7 @@ impl Stage {
             Self::Body => "body",
             Self::Queue => "queue",
             Self::Decide => "decide",
+            Self::Safe => "safe",
             Self::Upstream => "upstream",
             Self::Sign => "sign",
             Self::Total => "total",

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::client::{Answer, Signature};
 use super::world::{Call, World};
-use super::{DemoError, after_admission, authentic, before_anybody_is_known, full_tables, in_flight, other_times};
+use super::{
+    DemoError, after_admission, authentic, before_anybody_is_known, full_tables, in_flight, journals, other_times,
+};
 use crate::reason::Reason;
 
 /// A way to provoke one reason, and the answer that it must get.
@@ -116,6 +118,9 @@ pub(super) fn case(reason: Reason) -> Case {
         Reason::QuotaTableFull => full_tables::quota_table_full(),
         Reason::QuotaShareFull => full_tables::quota_share_full(),
         Reason::ClockOutOfRange => other_times::clock_out_of_range(),
+        Reason::JournalFull => journals::journal_full(),
+        Reason::JournalFailed => journals::journal_failed(),
+        Reason::ClockSteppedBack => journals::clock_stepped_back(),
         Reason::NoPlatformCertificate => authentic::no_platform_certificate(),
         Reason::UpstreamUnreachable => after_admission::upstream_unreachable(),
         Reason::UpstreamTimeout => after_admission::upstream_timeout(),

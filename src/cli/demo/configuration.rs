@@ -15,10 +15,20 @@ pub(super) enum Limits {
     Presets,
 }
 
+/// Whether a gate records what it decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// It does not: the case is about something else.
+    Not,
+    /// In a folder of its own.
+    OnItsOwn,
+}
+
 /// What differs between the gates.
 #[derive(Clone)]
 pub(super) struct Bounds {
     pub limits: Limits,
+    pub recorded: Recorded,
     /// Worker threads; 0 means one per core.
     pub workers: u32,
     pub upstream: String,
@@ -41,6 +51,7 @@ impl Bounds {
     pub fn roomy(upstream: String) -> Self {
         Self {
             limits: Limits::Own,
+            recorded: Recorded::OnItsOwn,
             workers: 0,
             upstream,
             answer_timeout_ms: 10_000,
@@ -60,7 +71,7 @@ impl Bounds {
 
     /// Makes the bounds of a gate for one case: one worker, and whatever the case makes small.
     pub fn small(upstream: String) -> Self {
-        Self { workers: 1, signing_threads: 1, ..Self::roomy(upstream) }
+        Self { recorded: Recorded::Not, workers: 1, signing_threads: 1, ..Self::roomy(upstream) }
     }
 
     /// Writes the configuration of a gate into the demo's folder.
@@ -72,7 +83,15 @@ impl Bounds {
             Limits::Own => (String::new(), [MERCHANTS, LIMITS].join("\n")),
             Limits::Presets => (presets::names(), presets::merchants()),
         };
-        let values: [(&str, &dyn std::fmt::Display); 16] = [
+        let journal = match self.recorded {
+            Recorded::Not => String::new(),
+            Recorded::OnItsOwn => format!(
+                "[journal]\nfolder = \"{name}.journal\"\nsegment_bytes = {JOURNAL_BYTES_MIN}\nreserve_bytes = \
+                 {JOURNAL_BYTES_MIN}"
+            ),
+        };
+        let values: [(&str, &dyn std::fmt::Display); 17] = [
+            ("journal", &journal),
             ("presets", &presets),
             ("workers", &self.workers),
             ("upstream", &self.upstream),
@@ -103,6 +122,9 @@ impl Bounds {
 const GATE: &str = include_str!("tollgate.toml");
 const MERCHANTS: &str = include_str!("merchants.toml");
 const LIMITS: &str = include_str!("limits.toml");
+
+/// Bytes of a file of a journal.
+pub(super) const JOURNAL_BYTES_MIN: u64 = crate::journal::SEGMENT_BYTES_MIN;
 
 /// Entries of each table: above [`super::traffic::EXCHANGES_MAX`].
 const ENTRIES: u64 = 4_000_000;

@@ -127,7 +127,8 @@ fn worker(
     let socket = bind(&listener.address)?;
     let Address::Tcp(address) = socket.address()? else { return Err(DemoError::Listener("hop")) };
     let listeners = vec![(listener, socket)];
-    let parts = WorkerParts { gate, listeners, engine, metrics: counter, draining, seed: random_bytes() };
+    let (safety, seed) = (None, random_bytes());
+    let parts = WorkerParts { gate, listeners, engine, safety, metrics: counter, draining, seed };
     Ok((address, thread::Builder::new().name("worker".to_owned()).spawn(move || front::run(parts))?))
 }
 

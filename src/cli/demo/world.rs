@@ -23,7 +23,8 @@ use crate::config;
 use crate::front::Address;
 use crate::metrics::Snapshot;
 use crate::reason::Reason;
-use crate::server::{self, Running};
+use crate::server::{self, Running, ServerError};
+use crate::storage::{Disk, Storage};
 use crate::time::{Clock, SystemClock, UnixMillis};
 
 /// Everything that the cases work with.
@@ -98,7 +99,7 @@ impl World {
             "tollgate",
             platform.certificate.serial.as_str(),
         )?;
-        let main = DemoGate::start(file, tls.clone(), Arc::new(SystemClock))?;
+        let main = DemoGate::start(file, tls.clone(), Arc::new(SystemClock), Arc::new(Disk))?;
         Ok(Self { accounts, platform, keyring, main, tls, upstream, stopped: RefCell::default(), folder })
     }
 
@@ -131,13 +132,53 @@ impl World {
         clock: Arc<dyn Clock>,
         case: impl AsyncFnOnce(&DemoGate) -> Result<T, DemoError>,
     ) -> Result<T, DemoError> {
-        let gate = DemoGate::start(self.configuration(name, &bounds)?, self.tls.clone(), clock)?;
+        self.at_gate_on(Arc::new(Disk), name, bounds, clock, case).await
+    }
+
+    /// Starts a gate whose journal is on this storage, and stops it afterwards.
+    ///
+    /// # Errors
+    /// As [`World::at_gate`].
+    pub async fn at_gate_on<T>(
+        &self,
+        storage: Arc<dyn Storage>,
+        name: &str,
+        bounds: Bounds,
+        clock: Arc<dyn Clock>,
+        case: impl AsyncFnOnce(&DemoGate) -> Result<T, DemoError>,
+    ) -> Result<T, DemoError> {
+        let gate = DemoGate::start(self.configuration(name, &bounds)?, self.tls.clone(), clock, storage)?;
         let result = case(&gate).await;
         self.note(&gate.snapshot());
         // Connections that the case gave up close now, so that the drain need not wait for them.
         tokio::task::yield_now().await;
         gate.stop()?;
         result
+    }
+
+    /// Starts a gate whose journal is on storage that breaks in the course of the case: it must not end well.
+    ///
+    /// # Errors
+    /// As [`World::at_gate`], and where the gate does not say that its journal failed.
+    pub async fn at_broken_gate<T>(
+        &self,
+        storage: Arc<dyn Storage>,
+        name: &str,
+        bounds: Bounds,
+        case: impl AsyncFnOnce(&DemoGate) -> Result<T, DemoError>,
+    ) -> Result<T, DemoError> {
+        let mut answered = None;
+        let ended = self
+            .at_gate_on(storage, name, bounds, Arc::new(SystemClock), async |gate| {
+                answered = Some(case(gate).await?);
+                Ok(())
+            })
+            .await;
+        match (ended, answered) {
+            (Err(DemoError::Server(ServerError::Thread { thread: "journal", .. })), Some(answered)) => Ok(answered),
+            (Err(error), _) => Err(error),
+            (Ok(()), _) => Err(DemoError::Setup("a gate whose journal broke ended as if nothing had happened")),
+        }
     }
 
     /// Keeps what a gate counted that is about to stop.
@@ -175,9 +216,14 @@ impl World {
 }
 
 impl DemoGate {
-    fn start(file: PathBuf, tls: TlsConnector, clock: Arc<dyn Clock>) -> Result<Self, DemoError> {
+    fn start(
+        file: PathBuf,
+        tls: TlsConnector,
+        clock: Arc<dyn Clock>,
+        storage: Arc<dyn Storage>,
+    ) -> Result<Self, DemoError> {
         let config = config::load(&file, SystemClock.now())?;
-        let running = server::start(config, Some(file), clock)?;
+        let running = server::start_on(config, Some(file), clock, storage)?;
         let address = |name| match running.address(name) {
             Some(Address::Tcp(address)) => Ok(*address),
             Some(Address::Unix(_)) | None => Err(DemoError::Listener(name)),

@@ -60,6 +60,9 @@ fn retries_soon(reason: Reason) -> bool {
     use Reason::*;
     [
         BodyBudgetExhausted,
+        JournalFull,
+        JournalFailed,
+        ClockSteppedBack,
         NonceTableFull,
         NonceShareFull,
         OrderTableFull,
@@ -88,6 +91,8 @@ fn reasons_with_answers_of_their_own_are_told_apart() {
     let expected = [
         (MerchantUnknown, KeyUnknown),
         (KeyUnknown, SignatureInvalid),
+        (JournalFull, JournalFailed),
+        (JournalFailed, ClockSteppedBack),
         (BodyBudgetExhausted, NonceTableFull),
         (NonceTableFull, OrderTableFull),
         (OrderTableFull, QuotaTableFull),

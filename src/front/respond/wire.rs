@@ -123,6 +123,14 @@ pub const fn wire(reason: Reason) -> Wire {
         Reason::MerchantUnknown | Reason::KeyUnknown | Reason::SignatureInvalid => SIGNATURE_REFUSED,
 
         // The signature held, the nonce is not spent.
+        Reason::JournalFull | Reason::JournalFailed | Reason::ClockSteppedBack => Wire::new(
+            503,
+            "SERVICE_UNAVAILABLE",
+            NO_LISTED_CODE,
+            "平台暂时无法受理请求，请稍后用相同参数重试",
+            "the platform takes no requests at the moment: retry later with the same parameters",
+        )
+        .retry_after_s(RETRY_LATER_S),
         Reason::CertificateNotYetValid => sign_error(
             "商户API证书尚未生效，请使用已生效的证书，或在生效后重试",
             "the API certificate is not valid yet: sign with one that is, or wait until it is",
