@@ -114,6 +114,11 @@ impl Names<'_> {
 }
 
 impl Ledger {
+    /// Tells whether a decision was released.
+    pub fn is_released(&self, decision: u128) -> bool {
+        self.decisions.get(&decision).is_some_and(|entry| entry.state == State::Released)
+    }
+
     /// Enters an admission. One that was entered before, as a duplicate's is, counts once.
     pub fn admit(&mut self, decision: u128, planned: &Planned, at_s: i64, names: Names<'_>) {
         let order = (planned.merchant, planned.order);

@@ -8,10 +8,12 @@
 //! | `run`, `target`, `wire`, `in_process`, `upstream` | the loop; what it sends to, by socket or in this process |
 //! | `latency`, `watch` | distributions of times and their log; progress, and the memory of this process |
 //! | `settling`, `ledger`, `books`, `report` | what becomes of payments; the rig's own books; the gate's beside them |
+//! | [`crash`] | gates that are ended at any instant, and whether anything acknowledged was lost |
 //! | [`ratios`], `rivals`, [`bare`] | ours beside rivals, in one run; a server that does nothing else than answer |
 //! | [`machine`], `process` | where it was measured; child processes on a core of their own |
 
 pub mod bare;
+pub mod crash;
 pub mod machine;
 pub mod ratios;
 pub mod session;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{bare, ratios, session};
+use loadtest::{bare, crash, ratios, session};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,6 +25,8 @@ enum Command {
     Run(session::Options),
     /// Measure ours beside rivals, in one run.
     Ratios(ratios::Options),
+    /// End gates at any instant, and see whether anything that they acknowledged is lost.
+    Crash(crash::Options),
     /// Be a bare hyper server: a child of the other commands.
     #[command(hide = true)]
     Bare {
@@ -62,6 +64,18 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
+        Command::Crash(options) => {
+            let mut tell = |line: &str| eprintln!("{line}");
+            match crash::run(&options, &program, &mut tell) {
+                Ok(outcome) => {
+                    outcome.faults.iter().for_each(|fault| println!("FAULT {fault}"));
+                    print!("{}", outcome.summary);
+                    println!("{} passed, {} failed", outcome.passed, outcome.failed);
+                    if outcome.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+                }
+                Err(error) => fail(&error),
+            }
+        }
         Command::Bare { certificate, key } => {
             let files = certificate.as_deref().zip(key.as_deref());
             match bare::command(files, &mut |line| println!("{line}")) {

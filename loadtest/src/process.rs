@@ -82,6 +82,15 @@ impl Child {
         process_time(self.id()).map(|time| time.as_secs_f64())
     }
 
+    /// Ends the process by SIGKILL, whatever it is at.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn kill(mut self) -> io::Result<()> {
+        self.inner.kill()?;
+        self.inner.wait().map(drop)
+    }
+
     /// Sends SIGTERM, then SIGKILL after two seconds, and waits until the process is gone.
     fn end(&mut self) -> io::Result<()> {
         if self.inner.try_wait()?.is_some() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::ledger::Window;
 use serde::{Deserialize, Serialize};
 
 /// A kind of payment traffic. Shares are percentages.
@@ -122,6 +123,16 @@ pub struct Limit {
     pub day_fen: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub month_fen: Option<u64>,
+}
+
+impl Limit {
+    /// Returns the ceiling of a window, in fen.
+    pub const fn ceiling(&self, window: Window) -> Option<u64> {
+        match window {
+            Window::Day => self.day_fen,
+            Window::Month => self.month_fen,
+        }
+    }
 }
 
 /// What a limit counts per.

@@ -4,6 +4,9 @@ mod bare;
 mod resolve;
 mod stage;
 
+pub(crate) use resolve::fetch;
+pub(crate) use stage::{plan_of, row_of, zone};
+
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};

@@ -32,6 +32,16 @@ impl Client {
         answer
     }
 
+    /// Sends a request on a connection of its own, which nobody has had the time to close.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub fn send_alone(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
+        self.stream = None;
+        self.buffer.clear();
+        self.send(request)
+    }
+
     /// Sends a request whose answer is a gate's verdict.
     pub fn ask(&mut self, request: &[u8]) -> Outcome {
         match self.send(request) {

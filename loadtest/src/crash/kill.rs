@@ -1,9 +1,9 @@
 //! A gate ended by SIGKILL at random instants, under eight writers, and as it recovers.
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -50,9 +50,10 @@ fn one(scene: &mut Scene, round: u32, program: &Path, random: &mut StdRng) -> Re
     let gate = scene.start(program)?;
     let faults = scene.check(&gate, round)?;
     let requests = scene.sign(REQUESTS);
-    let seen = load(scene, &gate, &requests, Duration::from_millis(random.random_range(20..300)), random.random())?;
+    let loading = Load::start(scene, &gate, requests.start, random.random())?;
+    thread::sleep(Duration::from_millis(random.random_range(20..300)));
     gate.kill()?;
-    let Seen { answers, settled, unanswered } = seen()?;
+    let Seen { answers, settled, unanswered } = loading.end()?;
     for (request, outcome) in answers {
         scene.note(request, &outcome);
     }
@@ -69,64 +70,71 @@ struct Seen {
     unanswered: Vec<Call>,
 }
 
-/// Has eight writers send requests for so long; what is returned waits until the gate has left them all.
-#[expect(clippy::type_complexity, reason = "called once, at once")]
-fn load<'s>(
-    scene: &'s Scene,
-    gate: &Gate,
-    requests: &std::ops::Range<usize>,
-    time: Duration,
-    seed: u64,
-) -> Result<Box<dyn FnOnce() -> Result<Seen, CrashError> + 's>, CrashError> {
-    let check = gate.address("check").cloned().ok_or(CrashError::Listener("check"))?;
-    let control = gate.address("control").cloned().ok_or(CrashError::Listener("control"))?;
-    let next = std::sync::Arc::new(AtomicUsize::new(requests.start));
-    let seen = std::sync::Arc::new(Mutex::new(Seen::default()));
-    let end = requests.end;
-    let bytes: std::sync::Arc<Vec<Vec<u8>>> = std::sync::Arc::new(
-        scene.requests.iter().skip(requests.start).map(|prepared| prepared.bytes.clone()).collect(),
-    );
-    let first = requests.start;
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let (next, seen, bytes) = (next.clone(), seen.clone(), bytes.clone());
+/// Eight writers that send requests until the gate leaves them.
+struct Load {
+    writers: Vec<JoinHandle<()>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Load {
+    /// Has requests sent from the `first` on.
+    fn start(scene: &Scene, gate: &Gate, first: usize, seed: u64) -> Result<Self, CrashError> {
+        let check = gate.address("check").cloned().ok_or(CrashError::Listener("check"))?;
+        let control = gate.address("control").cloned().ok_or(CrashError::Listener("control"))?;
+        let bytes: Vec<Vec<u8>> = scene.requests.iter().skip(first).map(|prepared| prepared.bytes.clone()).collect();
+        let (bytes, next, seen) = (Arc::new(bytes), Arc::new(AtomicUsize::new(0)), Arc::default());
+        let writer = |number: u64| {
+            let (bytes, next, seen) = (Arc::clone(&bytes), Arc::clone(&next), Arc::clone(&seen));
             let (mut check, mut control) = (Client::new(check.clone()), Client::new(control.clone()));
-            let mut random = StdRng::seed_from_u64(seed ^ writer);
+            let mut random = StdRng::seed_from_u64(seed ^ number);
             thread::spawn(move || {
                 loop {
-                    let request = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(bytes) = bytes.get(request - first).filter(|_| request < end) else { return };
-                    let outcome = check.ask(bytes);
-                    let left = matches!(outcome, target::Outcome::Unknown { .. });
-                    let mut call = None;
-                    if let target::Outcome::Admitted { decision } = outcome
-                        && random.random_range(0..10) < 7
-                    {
-                        let made = Call { decision, commit: random.random_range(0..4) > 0 };
-                        call = Some((made, settle(&mut control, made)));
-                    }
-                    let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    seen.answers.push((request, outcome));
-                    match call {
-                        Some((made, Ok(200))) => seen.settled.push(made),
-                        Some((made, _)) => seen.unanswered.push(made),
-                        None => {}
-                    }
-                    if left {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(bytes) = bytes.get(number) else { return };
+                    if !send(first + number, bytes, (&mut check, &mut control), &mut random, &seen) {
                         return;
                     }
                 }
             })
-        })
-        .collect();
-    thread::sleep(time);
-    Ok(Box::new(move || {
-        for writer in writers {
+        };
+        let writers = (0..WRITERS).map(writer).collect();
+        Ok(Self { writers, seen })
+    }
+
+    /// Waits until the gate has left them all.
+    fn end(self) -> Result<Seen, CrashError> {
+        for writer in self.writers {
             writer.join().map_err(|_| std::io::Error::other("a writer panicked"))?;
         }
-        let mut seen = seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(std::mem::take(&mut *seen))
-    }))
+        Ok(std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// Sends one request, and settles most of what is admitted; `false` where the gate has left.
+fn send(
+    request: usize,
+    bytes: &[u8],
+    (check, control): (&mut Client, &mut Client),
+    random: &mut StdRng,
+    seen: &Mutex<Seen>,
+) -> bool {
+    let outcome = check.ask(bytes);
+    let left = matches!(outcome, target::Outcome::Unknown { .. });
+    let call = match outcome {
+        target::Outcome::Admitted { decision } if random.random_range(0..10) < 7 => {
+            Some(Call { decision, commit: random.random_range(0..4) > 0 })
+        }
+        _ => None,
+    };
+    let answered = call.map(|call| settle(control, call));
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    seen.answers.push((request, outcome));
+    match (call, answered) {
+        (Some(call), Some(Ok(200))) => seen.settled.push(call),
+        (Some(call), _) => seen.unanswered.push(call),
+        (None, _) => {}
+    }
+    !left
 }
 
 /// Clients that send at once.

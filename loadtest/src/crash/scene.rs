@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tollgate::config::ConfigError;
+use tollgate::time::UnixMillis;
 
 use super::client::Client;
 use crate::books::{self, Terms};
 use crate::deployment::{Deployment, DeploymentError, Gate};
-use crate::ledger::{Ledger, Names, window_ids};
+use crate::in_process;
+use crate::ledger::{Ledger, Names, Subject, window_ids};
 use crate::pool::{self, Prepared, Signing};
 use crate::scenario::Scenario;
 use crate::session::{self, SessionError};
@@ -28,6 +31,9 @@ pub enum CrashError {
     /// The gate could not be asked.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The configuration does not load.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The scenario does not read.
     #[error("the scenario of crash tests: {0}")]
     Scenario(#[from] toml::de::Error),
@@ -81,7 +87,7 @@ impl Scene {
         let scenario: Scenario = toml::from_str(SCENARIO)?;
         let mut random = StdRng::seed_from_u64(seed);
         let (zone, offset_s) = session::zone(crate::now_s());
-        let mut plan = session::plan(&scenario, zone)?;
+        let mut plan = session::plan_of(&scenario, zone)?;
         plan.workers = 2;
         let journal: toml::Table = toml::from_str(&format!(
             "[journal]\nfolder = \"journal\"\ndurability = \"{durability}\"\nsegment_bytes = 1048576\n\
@@ -195,7 +201,8 @@ impl Scene {
 
     /// Asks again what got no answer: a trusted hop may deliver a request twice, a settle call may be repeated.
     fn resolve(&mut self, check: &mut Client, control: &mut Client) {
-        let unknown: Vec<usize> = (0..self.known.len()).filter(|one| self.known.get(*one) == Some(&Known::Unknown)).collect();
+        let unknown: Vec<usize> =
+            (0..self.known.len()).filter(|one| self.known.get(*one) == Some(&Known::Unknown)).collect();
         for request in unknown {
             let outcome = self.requests.get(request).map(|prepared| check.ask(&prepared.bytes));
             if let Some(outcome) = outcome {
@@ -215,12 +222,12 @@ impl Scene {
 
     fn compare(&mut self, export: &str, round: u32) -> Result<(), CrashError> {
         let now_s = crate::now_s();
-        let row_of = session::rows_of(&self.deployment, now_s)?;
-        let terms =
-            Terms { scenario: &self.scenario, row_of: &*row_of, open: window_ids(now_s + self.offset_s) };
+        let twin = in_process::shared(self.deployment.load(UnixMillis::from_seconds(now_s))?);
+        let row_of = |limit: &str, subject: &Subject| session::row_of(&twin, limit, subject, now_s);
+        let terms = Terms { scenario: &self.scenario, row_of: &row_of, open: window_ids(now_s + self.offset_s) };
         let verdict = books::compare(&self.ledger, export, &terms);
         self.faults.extend(verdict.differences.iter().map(|difference| format!("round {round}: {difference}")));
-        for ((limit, subject, window, _), sums) in self.ledger.newest_sums() {
+        for ((limit, subject, window), (_, sums)) in self.ledger.newest() {
             let ceiling = self.scenario.limit.get(limit).and_then(|limit| limit.ceiling(window));
             if ceiling.is_some_and(|ceiling| sums.held + sums.committed > ceiling) {
                 self.faults.push(format!("round {round}: {subject:?} is above the ceiling of {}", window.as_str()));
@@ -289,7 +296,7 @@ pub fn settle(control: &mut Client, call: Call) -> io::Result<u16> {
         "POST /v1/decisions/{:032x}/{verb} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
         call.decision
     );
-    Ok(control.send(request.as_bytes())?.0)
+    Ok(control.send_alone(request.as_bytes())?.0)
 }
 
 /// Few customers with ceilings that are soon reached, so that a fen too much shows.

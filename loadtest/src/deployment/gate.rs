@@ -22,9 +22,7 @@ impl Gate {
     /// # Errors
     /// The program does not start, or does not say in time where it listens.
     pub fn start(program: &Path, deployment: &Deployment, core: Option<usize>) -> io::Result<Self> {
-        let arguments = ["gate", "serve", "--config"].map(OsStr::new);
-        let arguments = [&arguments[..], &[deployment.config_file.as_os_str()]].concat();
-        let mut child = Child::start(program, &arguments, core)?;
+        let mut child = Child::start(program, &Self::arguments(deployment), core)?;
         let mut addresses = HashMap::new();
         // The control listener is named last.
         while !addresses.contains_key("control") {
@@ -32,6 +30,20 @@ impl Gate {
             addresses.extend(listening(&line));
         }
         Ok(Self { child, addresses })
+    }
+
+    /// Returns what the program is started with.
+    pub fn arguments(deployment: &Deployment) -> Vec<&OsStr> {
+        let arguments = ["gate", "serve", "--config"].map(OsStr::new);
+        [&arguments[..], &[deployment.config_file.as_os_str()]].concat()
+    }
+
+    /// Ends the gate by SIGKILL, whatever it is at.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn kill(self) -> io::Result<()> {
+        self.child.kill()
     }
 
     /// Returns where a listener listens.

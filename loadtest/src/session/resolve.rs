@@ -56,7 +56,7 @@ fn ask(wire: &mut Wire, bytes: &[u8]) -> Result<Option<Outcome>, WireError> {
 }
 
 /// Reads a page of the control listener.
-pub(super) fn fetch(control: &wire::Target, path: &str) -> Result<String, SessionError> {
+pub(crate) fn fetch(control: &wire::Target, path: &str) -> Result<String, SessionError> {
     let bounds = Bounds { answer_bytes_max: EXPORT_BYTES_MAX, answer_timeout: FINISHED_WITHIN };
     let mut wire = Wire::connect(control, 1, bounds)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -189,7 +189,7 @@ pub(super) fn bounds(options: &Options) -> Bounds {
 }
 
 /// Asks the key of a row of a gate of the same configuration, in which nothing is used.
-fn row_of(twin: &Shared, limit: &str, subject: &Subject, now_s: i64) -> Option<String> {
+pub(crate) fn row_of(twin: &Shared, limit: &str, subject: &Subject, now_s: i64) -> Option<String> {
     let query = UsageQuery {
         limit: Some(limit.to_owned()),
         customer: subject.customer.clone(),
@@ -202,6 +202,17 @@ fn row_of(twin: &Shared, limit: &str, subject: &Subject, now_s: i64) -> Option<S
 }
 
 fn plan(options: &Options, scenario: &Scenario, zone: &str, upstream: Option<&Upstream>) -> Result<Plan, SessionError> {
+    Ok(Plan {
+        workers: options.workers,
+        upstream: upstream.map(|upstream| upstream.address().to_string()),
+        tls: options.tls,
+        socket: options.socket,
+        ..plan_of(scenario, zone)?
+    })
+}
+
+/// Plans a gate for a scenario that answers checks, on ports without TLS.
+pub(crate) fn plan_of(scenario: &Scenario, zone: &str) -> Result<Plan, SessionError> {
     let cast = Cast::new(scenario.merchants.count);
     let categories = &scenario.merchants.categories;
     let merchants = (0..cast.len()).map(|number| MerchantPlan {
@@ -217,17 +228,17 @@ fn plan(options: &Options, scenario: &Scenario, zone: &str, upstream: Option<&Up
         merchants: merchants.collect(),
         limits: limits.as_array().cloned().unwrap_or_default(),
         presets: Vec::new(),
-        workers: options.workers,
-        upstream: upstream.map(|upstream| upstream.address().to_string()),
+        workers: 0,
+        upstream: None,
         time_zone: if scenario.clock.is_some() { "Asia/Shanghai".to_owned() } else { zone.to_owned() },
-        tls: options.tls,
-        socket: options.socket,
+        tls: false,
+        socket: false,
         bounds: toml::Table::new(),
     })
 }
 
 /// Chooses a time zone in which no day ends soon, and tells by how many seconds its time is ahead of UTC.
-fn zone(now_s: i64) -> (&'static str, i64) {
+pub(crate) fn zone(now_s: i64) -> (&'static str, i64) {
     let until_midnight = |offset_s: i64| DAY_S - (now_s + offset_s).rem_euclid(DAY_S);
     if until_midnight(SHANGHAI_S) > until_midnight(0) { ("Asia/Shanghai", SHANGHAI_S) } else { ("UTC", 0) }
 }

@@ -113,6 +113,7 @@ fn limit(id: &str, subject: Vec<SubjectPart>) -> Result<LimitSpec, RatioError> {
         year: None,
         lifetime: None,
         mode: LimitMode::Enforce,
+        disk: false,
         refund: Refunds::Return,
         risk_factors: RiskFactors::default(),
         overrides: Vec::new(),
