@@ -28,12 +28,12 @@ pub use entry::{
     Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NO_WINDOW, Name, NonceEntry,
     PARTS_MAX, RowPart,
 };
-pub use files::{Found, Open, Options, Recorded, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use files::{Found, Open, Options, Recorded, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, visit_sealed};
 pub use frame::Frame;
-pub use keeper::{Keep, Keeper, Room};
+pub use keeper::{Keep, Keeper, Room, Sealed};
 pub use log::{Durability, Exposure, Fault, Log, Position, Sink, Turn, Watermark};
 pub use scan::OpenFault;
-pub use segment::{Seal, SegmentId};
+pub use segment::{Seal, SegmentId, position};
 pub use syncer::Syncer;
 pub use writer::{Progress, Writer};
 

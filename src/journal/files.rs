@@ -88,6 +88,12 @@ impl Found {
         let folder = &options.folder.clone();
         let io = OpenFault::io(folder);
         storage.create_folder(folder).map_err(&io)?;
+        // The folder is new, perhaps; what is in it is safe only if it is.
+        folder
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .map_or(Ok(()), |parent| storage.sync_folder(parent))
+            .map_err(&io)?;
         let lock = storage.lock(&folder.join(LOCK)).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => OpenFault::Locked { folder: folder.display().to_string() },
             _ => OpenFault::io(folder)(error),
@@ -140,9 +146,11 @@ impl Found {
         self.writers.values().map(|past| past.cut_bytes).sum()
     }
 
-    /// Returns the position where the first record that is kept of each writer begins; `None` where there is none.
-    pub fn first_positions(&self) -> BTreeMap<u16, u64> {
-        let first = |past: &Past| past.segments.first().map(|(id, _)| position(id.number, HEADER_BYTES as u64));
+    /// Returns by writer the first segment that is kept: the position where it begins, and the sequence of its first record.
+    pub fn first(&self) -> BTreeMap<u16, (u64, u64)> {
+        let first = |past: &Past| {
+            past.segments.first().map(|(id, seal)| (position(id.number, HEADER_BYTES as u64), seal.first_sequence))
+        };
         self.writers.iter().filter_map(|(writer, past)| Some((*writer, first(past)?))).collect()
     }
 
@@ -174,6 +182,31 @@ impl Found {
         let syncer = Syncer::new(Arc::clone(&progress));
         Ok(Open { writers, syncer, keeper, progress, lock })
     }
+}
+
+/// Visits the records of a sealed segment, until `visit` says that it wants no more.
+///
+/// # Errors
+/// [`OpenFault`] where it cannot be read or is damaged, or what `visit` fails with.
+pub fn visit_sealed<E: From<OpenFault>>(
+    storage: &dyn Storage,
+    folder: &Path,
+    (id, seal): (SegmentId, Seal),
+    visit: &mut dyn FnMut(&Recorded<'_>) -> Result<bool, E>,
+) -> Result<(), E> {
+    let segments = VecDeque::from([(id, seal)]);
+    let mut cursor = Cursor { storage, folder, segments, read: None, from: 0, since: UnixMillis(i64::MIN) };
+    while cursor.advance()?.is_some() {
+        let mut more = true;
+        cursor.visit(&mut |record| {
+            more = visit(record)?;
+            Ok::<_, E>(())
+        })?;
+        if !more {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Looks through the segments of one writer.
@@ -212,17 +245,27 @@ impl Survey<'_> {
                     past.last_sequence = last;
                     unsealed.push((*id, extent));
                     if read.safe_by_later(extent.end).is_some() {
-                        self.cut(index, extent.end, &mut past)?;
+                        self.cut(index, extent.end, position(id.number, extent.end), &mut past)?;
                         break;
                     }
                 }
                 None if read.safe_by_later(0).is_none() => empty.push(*id),
                 // Records before these are missing.
                 Some(_) | None => {
-                    self.cut(index, 0, &mut past)?;
+                    // Behind one of the same life the log ends where that one does. What is sealed is whole.
+                    let header = position(id.number, HEADER_BYTES as u64);
+                    let ended = unsealed.last().map_or(header, |(id, extent)| position(id.number, extent.end));
+                    self.cut(index, 0, ended, &mut past)?;
                     break;
                 }
             }
+        }
+        // Where all is sealed, the stamps are those of the last that is.
+        if let (true, Some((id, seal))) = (unsealed.is_empty(), past.segments.last())
+            && let Some(mut read) = Read::new(self.storage, &self.options.folder, *id)?
+        {
+            read.bytes.truncate(usize::try_from(seal.end).unwrap_or(usize::MAX));
+            past.last_stamp = past.last_stamp.max(read.extent().last_stamp);
         }
         self.finish(past, &unsealed, &empty)
     }
@@ -244,8 +287,8 @@ impl Survey<'_> {
             // What is sealed must be safe, also where the writer had no time to sync it.
             file.sync_data().map_err(&io)?;
             let hash = keeper::hash(&*file, before, extent.end).map_err(&io)?;
-            let last_sequence = extent.sequences.map_or(0, |(_, last)| last);
-            let seal = Seal { end: extent.end, last_sequence, times: extent.times, before, hash };
+            let (first_sequence, last_sequence) = extent.sequences.unwrap_or((0, 0));
+            let seal = Seal { end: extent.end, first_sequence, last_sequence, times: extent.times, before, hash };
             keeper::write(&*file, &seal, file.bytes().map_err(&io)?).map_err(&io)?;
             past.segments.push((*id, seal));
         }
@@ -293,11 +336,9 @@ impl Survey<'_> {
     }
 
     /// Cuts everything from an offset of a segment on, 0 for all of it, where none of it was ever safe.
-    fn cut(&self, index: usize, end: u64, past: &mut Past) -> Result<(), OpenFault> {
+    fn cut(&self, index: usize, end: u64, cut_at: u64, past: &mut Past) -> Result<(), OpenFault> {
         let Some(id) = self.ids.get(index).copied() else { return Ok(()) };
         let folder = &self.options.folder;
-        // A segment is safe up to its first record from the start.
-        let cut_at = position(id.number, end.max(HEADER_BYTES as u64));
         for (later, from) in self.ids.iter().skip(index).zip(std::iter::once(end).chain(std::iter::repeat(0))) {
             let path = later.path(folder);
             let Some(read) = Read::new(self.storage, folder, *later)? else { continue };
@@ -320,8 +361,9 @@ impl Survey<'_> {
         let keeps = usize::from(end > 0);
         for later in self.ids.iter().skip(index.saturating_add(keeps)).rev() {
             self.remove(*later)?;
+            self.storage.sync_folder(folder).map_err(OpenFault::io(folder))?;
         }
-        self.storage.sync_folder(folder).map_err(OpenFault::io(folder))
+        Ok(())
     }
 
     fn remove(&self, id: SegmentId) -> Result<(), OpenFault> {

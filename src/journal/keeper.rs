@@ -1,8 +1,9 @@
 //! Keeping: segments are made ahead of the writers, sealed behind them, and removed when nobody needs them any more.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring::digest::{Context, SHA256};
 
@@ -22,7 +23,22 @@ pub struct Keeper {
     /// By writer, the number of the segment to be made next, and the hash of the last seal.
     chains: Vec<Chain>,
     /// Sealed segments, oldest first by writer.
-    sealed: Vec<(SegmentId, Seal)>,
+    sealed: Sealed,
+}
+
+/// Sealed segments, for those who fold them. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Sealed(Arc<Mutex<Vec<(SegmentId, Seal)>>>);
+
+impl Sealed {
+    /// Returns those that are there now, oldest first by writer.
+    pub fn list(&self) -> Vec<(SegmentId, Seal)> {
+        self.all().clone()
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<(SegmentId, Seal)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +73,7 @@ impl Keeper {
         chains: Vec<Chain>,
         sealed: Vec<(SegmentId, Seal)>,
     ) -> Self {
+        let sealed = Sealed(Arc::new(Mutex::new(sealed)));
         Self { progress, storage, folder, fingerprint, epoch, chains, sealed }
     }
 
@@ -97,7 +114,8 @@ impl Keeper {
         }
         chain.next_number = chain.next_number.saturating_add(1);
         let now = UnixMillis(0);
-        Ok(Segment { id, file, epoch: self.epoch, end: None, times: (now, now), last_sequence: 0 })
+        let sequences = (0, 0);
+        Ok(Segment { id, file, epoch: self.epoch, end: None, times: (now, now), sequences })
     }
 
     /// Seals the segments that are full and safe; returns how many.
@@ -111,11 +129,14 @@ impl Keeper {
                 let Some(chain) = self.chains.get_mut(number) else { break };
                 let end = segment.end.unwrap_or(HEADER_BYTES as u64);
                 let hash = hash(&*segment.file, chain.hash, end)?;
-                let Segment { last_sequence, times, .. } = segment;
-                let seal = Seal { end, last_sequence, times, before: chain.hash, hash };
-                write(&*segment.file, &seal, self.progress.segment_bytes)?;
+                let Segment { sequences: (first_sequence, last_sequence), times, .. } = segment;
+                let seal = Seal { end, first_sequence, last_sequence, times, before: chain.hash, hash };
+                write(&*segment.file, &seal, self.progress.segment_bytes).inspect_err(|_| {
+                    // A sync that failed is never tried again.
+                    self.progress.fail();
+                })?;
                 chain.hash = hash;
-                self.sealed.push((segment.id, seal));
+                self.sealed.all().push((segment.id, seal));
                 if let Some(writer) = self.progress.writers.get(number) {
                     drop(writer.files().full.remove(0));
                 }
@@ -144,12 +165,24 @@ impl Keeper {
     ) -> io::Result<usize> {
         let segment_bytes = self.progress.segment_bytes;
         let oldest_kept = UnixMillis(now.0.saturating_sub(i64::from(keep.seconds).saturating_mul(1000)));
-        let mut held = u64::try_from(self.sealed.len()).unwrap_or(u64::MAX).saturating_mul(segment_bytes);
-        let mut order: Vec<(SegmentId, Seal)> = self.sealed.clone();
+        let mut order = self.sealed.list();
+        let mut held = u64::try_from(order.len()).unwrap_or(u64::MAX).saturating_mul(segment_bytes);
+        // A clock that was put back does not change the order of a writer's segments.
+        let mut latest = BTreeMap::new();
+        order.sort_by_key(|(id, _)| *id);
+        for (id, seal) in &mut order {
+            let latest = latest.entry(id.writer).or_insert((id.number, seal.times.1));
+            *latest = (id.number, latest.1.max(seal.times.1));
+            seal.times.1 = latest.1;
+        }
         order.sort_by_key(|(_, seal)| seal.times.1);
         let mut blocked = Vec::new();
-        let mut removed = Vec::new();
+        let mut removed = 0_usize;
         for (id, seal) in order {
+            // The last of a writer says where its numbers, sequences and seals go on.
+            if latest.get(&id.writer).is_some_and(|(last, _)| *last == id.number) {
+                continue;
+            }
             let end = position(id.number, seal.end);
             let expendable = seal.times.1 < oldest_kept || held > keep.bytes;
             // A writer's segments go in their order, so that what is left has no hole.
@@ -158,20 +191,22 @@ impl Keeper {
                 blocked.push(id.writer);
                 continue;
             }
-            self.storage.remove(&id.path(&self.folder))?;
-            held = held.saturating_sub(segment_bytes);
-            removed.push(id);
-        }
-        self.sealed.retain(|(id, _)| !removed.contains(id));
-        if !removed.is_empty() {
+            match self.storage.remove(&id.path(&self.folder)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            // One by one: a loss of power that brings back one of several would leave a hole.
             self.storage.sync_folder(&self.folder)?;
+            self.sealed.all().retain(|(sealed, _)| *sealed != id);
+            held = held.saturating_sub(segment_bytes);
+            removed = removed.saturating_add(1);
         }
-        Ok(removed.len())
+        Ok(removed)
     }
 
-    /// Returns how many bytes the sealed segments take.
-    pub fn sealed_bytes(&self) -> u64 {
-        u64::try_from(self.sealed.len()).unwrap_or(u64::MAX).saturating_mul(self.progress.segment_bytes)
+    /// Returns the sealed segments.
+    pub const fn sealed(&self) -> &Sealed {
+        &self.sealed
     }
 }
 

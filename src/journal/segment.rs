@@ -21,11 +21,11 @@
 //! | 8..12 | zeros |
 //! | 12..16 | CRC-32C of the other bytes up to 128 |
 //! | 16..24 | where the frames end |
-//! | 24..32 | last sequence, 0 where there is no frame |
-//! | 32..40, 40..48 | first and last time of a record, in milliseconds |
-//! | 48..80 | hash of the seal before it, zeros where there is none |
-//! | 80..112 | SHA-256 of the hash before and of the bytes up to where the frames end |
-//! | 112..512 | zeros |
+//! | 24..32, 32..40 | first and last sequence, 0 where there is no frame |
+//! | 40..48, 48..56 | first and last time of a record, in milliseconds |
+//! | 56..88 | hash of the seal before it, zeros where there is none |
+//! | 88..120 | SHA-256 of the hash before and of the bytes up to where the frames end |
+//! | 120..512 | zeros |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,8 @@ pub(super) struct Header {
 pub struct Seal {
     /// Where the frames end.
     pub end: u64,
+    /// The first sequence; 0 where there is no frame.
+    pub first_sequence: u64,
     /// The last sequence; 0 where there is no frame.
     pub last_sequence: u64,
     /// The times of the first and the last record.
@@ -122,12 +124,22 @@ impl Header {
 }
 
 impl Seal {
+    /// Returns how many records the segment has.
+    pub const fn records(&self) -> u64 {
+        if self.last_sequence == 0 {
+            0
+        } else {
+            self.last_sequence.saturating_sub(self.first_sequence).saturating_add(1)
+        }
+    }
+
     pub(super) fn to_bytes(self) -> Vec<u8> {
-        let Self { end, last_sequence, times: (first, last), before, hash } = self;
+        let Self { end, first_sequence, last_sequence, times: (first, last), before, hash } = self;
         let mut seal = Vec::with_capacity(SEAL_BYTES);
         seal.extend_from_slice(SEALED);
         seal.extend_from_slice(&[0; 8]);
         seal.extend_from_slice(&end.to_le_bytes());
+        seal.extend_from_slice(&first_sequence.to_le_bytes());
         seal.extend_from_slice(&last_sequence.to_le_bytes());
         seal.extend_from_slice(&first.0.to_le_bytes());
         seal.extend_from_slice(&last.0.to_le_bytes());
@@ -147,8 +159,9 @@ impl Seal {
         let word = |at: usize| Some(u64::from_le_bytes(*seal.get(at..)?.first_chunk()?));
         let time = |at: usize| Some(UnixMillis(word(at)?.cast_signed()));
         let hash = |at: usize| seal.get(at..)?.first_chunk().copied();
-        let times = (time(32)?, time(40)?);
-        Some(Self { end: word(16)?, last_sequence: word(24)?, times, before: hash(48)?, hash: hash(80)? })
+        let times = (time(40)?, time(48)?);
+        let (first_sequence, last_sequence) = (word(24)?, word(32)?);
+        Some(Self { end: word(16)?, first_sequence, last_sequence, times, before: hash(56)?, hash: hash(88)? })
     }
 
     /// Reads the seal of a segment of so many bytes.
@@ -160,7 +173,7 @@ impl Seal {
 }
 
 /// Returns the position of an offset in a segment: 32 bits each, so that positions rise whatever the size of segments.
-pub(super) const fn position(number: u64, offset: u64) -> u64 {
+pub const fn position(number: u64, offset: u64) -> u64 {
     number.saturating_mul(1 << 32).saturating_add(offset)
 }
 
@@ -222,6 +235,7 @@ mod tests {
         assert_eq!(Header::read(&bytes), Ok(None));
         let seal = Seal {
             end: 5000,
+            first_sequence: 3,
             last_sequence: 8,
             times: (UnixMillis(-1), UnixMillis(2)),
             before: [1; 32],
@@ -229,7 +243,7 @@ mod tests {
         };
         let mut bytes = seal.to_bytes();
         assert_eq!((bytes.len(), Seal::read(&bytes)), (SEAL_BYTES, Some(seal)));
-        bytes[111] ^= 1;
+        bytes[119] ^= 1;
         assert_eq!(Seal::read(&bytes), None);
     }
 

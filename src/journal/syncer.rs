@@ -41,8 +41,11 @@ impl Syncer {
     /// have dropped what it could not write.
     pub fn step(&self) -> io::Result<()> {
         let synced = self.progress.writers.iter().try_for_each(|writer| {
+            // Together: a writer that turned over in between would have a segment taken for synced that is not.
+            let files = writer.files();
             let mark = writer.mark();
-            let open: Vec<Segment> = writer.files().open.clone();
+            let open: Vec<Segment> = files.open.clone();
+            drop(files);
             let count = open.len();
             if mark.written > writer.durable.load(std::sync::atomic::Ordering::Acquire) {
                 open.iter().try_for_each(|segment| segment.file.sync_data())?;

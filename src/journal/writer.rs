@@ -43,6 +43,8 @@ pub(super) struct WriterState {
     /// When the oldest record that is not safe was written; `NEVER` where all are.
     since_ms: AtomicI64,
     last_ms: AtomicI64,
+    /// When the first record of the segment being written was made; `NEVER` where there is none.
+    first_ms: AtomicI64,
     pub files: Mutex<Files>,
 }
 
@@ -67,8 +69,8 @@ pub(super) struct Segment {
     pub end: Option<u64>,
     /// The times of the first and the last record, once it is full.
     pub times: (UnixMillis, UnixMillis),
-    /// The last sequence, once it is full.
-    pub last_sequence: u64,
+    /// The first and the last sequence, once it is full; zero where there is none.
+    pub sequences: (u64, u64),
 }
 
 /// Writes the records of one worker.
@@ -83,7 +85,8 @@ pub struct Writer {
     buffer: Vec<u8>,
     fen: u64,
     last_at: UnixMillis,
-    first_of_segment: Option<UnixMillis>,
+    /// Sequence and time of the first record of the segment.
+    first_of_segment: Option<(u64, UnixMillis)>,
 }
 
 impl Progress {
@@ -95,6 +98,7 @@ impl Progress {
             fen_durable: AtomicU64::new(0),
             since_ms: AtomicI64::new(NEVER),
             last_ms: AtomicI64::new(0),
+            first_ms: AtomicI64::new(NEVER),
             files: Mutex::default(),
         };
         Self {
@@ -108,6 +112,18 @@ impl Progress {
             waiters: Mutex::default(),
             idle: AtomicBool::new(false),
         }
+    }
+
+    /// Returns when the oldest record was made that is in no sealed segment; `None` where all are.
+    pub fn oldest_unsealed(&self) -> Option<UnixMillis> {
+        let of = |writer: &WriterState| {
+            let files = writer.files();
+            let ended = files.full.iter().chain(files.open.iter().filter(|segment| segment.end.is_some()));
+            let ended = ended.map(|segment| segment.times.0).min();
+            let begun = writer.first_ms.load(Ordering::Acquire);
+            ended.into_iter().chain((begun != NEVER).then_some(UnixMillis(begun))).min()
+        };
+        self.writers.iter().filter_map(of).min()
     }
 
     /// Notes that nothing more will ever be safe.
@@ -146,7 +162,8 @@ impl Progress {
     /// Sleeps until there is something to sync, or the end. For whoever syncs.
     pub(super) fn sleep(&self, until: impl Fn(&Wake) -> bool, at_most: Option<std::time::Duration>) -> Wake {
         let mut wake = self.wake();
-        self.idle.store(true, Ordering::SeqCst);
+        // Whoever waits out a pace has something to sync: each ring would have it wait anew.
+        self.idle.store(at_most.is_none(), Ordering::SeqCst);
         while !until(&wake) {
             wake = match at_most {
                 None => self.bell.wait(wake).unwrap_or_else(PoisonError::into_inner),
@@ -238,9 +255,12 @@ impl WriterState {
     pub fn synced(&self, mark: Mark) {
         self.fen_durable.fetch_max(mark.fen, Ordering::AcqRel);
         self.durable.fetch_max(mark.written, Ordering::AcqRel);
-        let more = self.written.load(Ordering::Acquire) > mark.written;
-        // What was written since was written no earlier than the last of what is safe.
-        self.since_ms.store(if more { mark.last_ms } else { NEVER }, Ordering::Release);
+        self.since_ms.store(NEVER, Ordering::SeqCst);
+        // What was written since was written no earlier than the last of what is safe. SeqCst: either this sees what is
+        // written meanwhile, or its writer sees that nothing older is left and notes itself.
+        if self.written.load(Ordering::SeqCst) > mark.written {
+            let _ = self.since_ms.compare_exchange(NEVER, mark.last_ms, Ordering::SeqCst, Ordering::Relaxed);
+        }
     }
 }
 
@@ -302,14 +322,17 @@ impl Writer {
         let Some(next) = files.next.take() else { return Ok(false) };
         if let Some(last) = files.open.last_mut() {
             last.end = Some(self.offset);
-            last.times = (self.first_of_segment.unwrap_or(self.last_at), self.last_at);
-            last.last_sequence = self.sequence;
+            last.times = (self.first_of_segment.map_or(self.last_at, |(_, at)| at), self.last_at);
+            last.sequences = self.first_of_segment.map_or((0, 0), |(first, _)| (first, self.sequence));
         }
         files.open.push(next.clone());
         drop(files);
         self.segment = next;
         self.offset = HEADER_BYTES as u64;
         self.first_of_segment = None;
+        if let Some(state) = self.state() {
+            state.first_ms.store(NEVER, Ordering::Release);
+        }
         Ok(true)
     }
 }
@@ -337,7 +360,12 @@ impl Sink for Writer {
         frame::append(&mut self.buffer, self.sequence, at, payload);
         self.fen = self.fen.saturating_add(fen);
         self.last_at = at;
-        self.first_of_segment = self.first_of_segment.or(Some(at));
+        if self.first_of_segment.is_none() {
+            self.first_of_segment = Some((self.sequence, at));
+            if let Some(state) = self.state() {
+                state.first_ms.store(at.0, Ordering::Release);
+            }
+        }
         Ok(())
     }
 
@@ -360,11 +388,11 @@ impl Sink for Writer {
             self.offset = self.offset.saturating_add(bytes(self.buffer.len()));
             self.buffer.clear();
             state.last_ms.store(self.last_at.0, Ordering::Release);
-            // Fails where something older is not safe yet.
-            let _ = state.since_ms.compare_exchange(NEVER, self.last_at.0, Ordering::AcqRel, Ordering::Relaxed);
             state.fen_written.fetch_add(std::mem::take(&mut self.fen), Ordering::AcqRel);
             // SeqCst: see `Progress::ring`. Release: partner of the Acquire of whoever syncs; what is published is the file.
             state.written.store(self.position(0), Ordering::SeqCst);
+            // Fails where something older is not safe yet. SeqCst: see `WriterState::synced`.
+            let _ = state.since_ms.compare_exchange(NEVER, self.last_at.0, Ordering::SeqCst, Ordering::Relaxed);
             self.progress.ring();
         }
         Ok(Position { writer: self.number, offset: self.position(0) })

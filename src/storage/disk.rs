@@ -33,13 +33,8 @@ impl Storage for Disk {
         match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             Ok(()) => {}
             // A file system without the call: its room is taken by writing.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(&file, bytes)?,
-            Err(errno) => {
-                drop(file);
-                // What could not be made whole is not left behind.
-                let _ = fs::remove_file(path);
-                return Err(errno.into());
-            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(&file, bytes).or_else(|error| given_up(path, error))?,
+            Err(errno) => given_up(path, errno.into())?,
         }
         Ok(Arc::new(file))
     }
@@ -89,6 +84,12 @@ impl File for fs::File {
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
     }
+}
+
+/// Leaves nothing behind of a file that could not be made whole.
+fn given_up(path: &Path, error: io::Error) -> io::Result<()> {
+    let _ = fs::remove_file(path);
+    Err(error)
 }
 
 fn fill(file: &fs::File, bytes: u64) -> io::Result<()> {
