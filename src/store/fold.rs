@@ -65,6 +65,11 @@ impl Fold {
         Self::default()
     }
 
+    /// Starts with the highest time of what was folded before.
+    pub fn since(highest: Option<UnixMillis>) -> Self {
+        Self { highest, ..Self::default() }
+    }
+
     /// Folds a record of this payload and time.
     ///
     /// # Errors

@@ -1,0 +1,149 @@
+//! Writing behind: sealed segments of the journal are folded into the store, off the data plane and at its own pace.
+//!
+//! What is sealed is safe and changes no more. What is not sealed yet is at most two segments of each writer; a start folds
+//! that from the journal.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::fold::{Fold, Unfoldable};
+use super::{Store, StoreFault};
+use crate::journal::{OpenFault, Recorded, Seal, SegmentId, position, visit_sealed};
+use crate::storage::Storage;
+use crate::time::UnixMillis;
+
+/// Folds sealed segments into a store.
+pub struct WriteBehind {
+    store: Box<dyn Store>,
+    reached: BTreeMap<u16, u64>,
+    highest: Option<UnixMillis>,
+}
+
+/// How far the store is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Sealed segments that are not folded whole.
+    pub segments: u64,
+    /// Their records; those of one begun count whole.
+    pub records: u64,
+    /// When the oldest of these records was made; `None` where all is folded.
+    pub oldest: Option<UnixMillis>,
+}
+
+/// Segments could not be folded.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteFault {
+    /// The store failed: what was reached stays, and the next step begins there.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] OpenFault),
+    /// A record cannot be folded.
+    #[error(transparent)]
+    Fold(#[from] Unfoldable),
+}
+
+impl WriteBehind {
+    /// Goes on where a store is.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub fn new(store: Box<dyn Store>) -> Result<Self, StoreFault> {
+        let meta = store.meta()?;
+        Ok(Self { store, reached: meta.reached, highest: meta.highest })
+    }
+
+    /// Returns by writer the position up to which its records are folded.
+    pub const fn reached(&self) -> &BTreeMap<u16, u64> {
+        &self.reached
+    }
+
+    /// Says how far the store is behind these sealed segments.
+    pub fn behind(&self, sealed: &[(SegmentId, Seal)]) -> Behind {
+        sealed.iter().filter(|(id, seal)| !self.has(*id, seal)).fold(Behind::default(), |behind, (_, seal)| Behind {
+            segments: behind.segments.saturating_add(1),
+            records: behind.records.saturating_add(seal.records()),
+            oldest: Some(behind.oldest.map_or(seal.times.0, |oldest| oldest.min(seal.times.0))),
+        })
+    }
+
+    /// Folds at most [`RECORDS_PER_STEP`] records of the oldest segment that is not folded, and stores what they come to;
+    /// returns how many.
+    ///
+    /// # Errors
+    /// [`WriteFault`]; nothing of the step is stored then.
+    pub fn step(
+        &mut self,
+        storage: &dyn Storage,
+        folder: &Path,
+        sealed: &[(SegmentId, Seal)],
+    ) -> Result<u64, WriteFault> {
+        let left = sealed.iter().filter(|(id, seal)| !self.has(*id, seal));
+        let Some((id, seal)) = left.min_by_key(|(id, seal)| (seal.times.0, *id)).copied() else { return Ok(0) };
+        let from = self.reached.get(&id.writer).copied().unwrap_or(0);
+        let mut fold = Fold::since(self.highest);
+        let mut reached = position(id.number, seal.end);
+        visit_sealed::<WriteFault>(storage, folder, (id, seal), &mut |record: &Recorded<'_>| {
+            if record.position <= from {
+                return Ok(true);
+            }
+            fold.fold(&*self.store, record.payload, record.frame.at)?;
+            let more = fold.records() < RECORDS_PER_STEP;
+            if !more {
+                reached = record.position;
+            }
+            Ok(more)
+        })?;
+        let reached = BTreeMap::from([(id.writer, reached)]);
+        self.store.apply(&fold, &reached)?;
+        self.highest = fold.highest();
+        self.reached.extend(reached);
+        Ok(fold.records())
+    }
+
+    /// Forgets some orders that are `past`, the next call others.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub fn clean(&mut self, past: &dyn Fn(&crate::journal::Image) -> bool) -> Result<usize, StoreFault> {
+        self.store.clean(past)
+    }
+
+    fn has(&self, id: SegmentId, seal: &Seal) -> bool {
+        self.reached.get(&id.writer).is_some_and(|reached| *reached >= position(id.number, seal.end))
+    }
+}
+
+impl std::fmt::Debug for WriteBehind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WriteBehind").field("reached", &self.reached).finish_non_exhaustive()
+    }
+}
+
+/// How long to leave a store alone that fails: twice as long each time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// Returns how long to wait after another failure.
+    pub fn failed(&mut self) -> Duration {
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(7)).min(LONGEST_WAIT);
+        self.failures = self.failures.saturating_add(1);
+        wait
+    }
+
+    /// Forgets the failures.
+    pub const fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Most records of one step: what a fold holds of them is some 40 MB.
+pub const RECORDS_PER_STEP: u64 = 50_000;
+
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
