@@ -58,6 +58,12 @@ pub trait Control: Send + Sync {
     /// What the operator must change; the configuration in force stays.
     fn reload(&self) -> Result<(), String>;
 
+    /// Takes the clock for right, though it is behind the highest time that was recorded. May block.
+    ///
+    /// # Errors
+    /// Why that cannot be recorded.
+    fn accept_clock(&self) -> Result<(), String>;
+
     /// Returns what is used of the limits that the query asks for. May block.
     ///
     /// # Errors

@@ -45,6 +45,8 @@ pub struct Readings {
     pub rows_bytes: u64,
     /// Limit rows whose room is handed out to workers in slices.
     pub rows_sliced: u64,
+    /// Windows of limits of which something is used.
+    pub cells_used: u64,
     /// What the limit rows show as used, less what was taken and not given back; `None` where traffic was too heavy to tell.
     pub conservation_error: Option<u64>,
     /// Orders held and their amounts in fen, by age.
@@ -67,6 +69,27 @@ pub struct Readings {
     pub ready: bool,
     /// Answers waiting to be signed.
     pub signing_queue: u64,
+    /// The journal; `None` where nothing is recorded.
+    pub journal: Option<JournalReadings>,
+}
+
+/// What is read of the journal and of the store behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct JournalReadings {
+    /// What a loss of power would take now, in fen.
+    pub exposed_fen: u64,
+    /// How old the oldest record is that is not safe, in seconds.
+    pub exposed_seconds: f64,
+    /// What waits for its record to be safe before it is given back.
+    pub give_backs_waiting: u64,
+    /// Records that are sealed and not stored.
+    pub behind_records: u64,
+    /// How old the oldest of these is, in seconds.
+    pub behind_seconds: f64,
+    /// Whether the disk has no room for the next segment.
+    pub full: bool,
+    /// Whether the journal has failed.
+    pub failed: bool,
 }
 
 /// Everything the gate tells about itself.

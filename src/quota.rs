@@ -40,7 +40,7 @@ pub use conservation::Conservation;
 pub use lanes::Lane;
 pub use late::LateCharge;
 pub use reclaim::RECLAIMS_PER_PASS;
-pub use restore::{NO_WINDOW, Part, RestoredRow};
+pub use restore::{NO_WINDOW, Part, RestoredRow, is_past};
 pub use shelf::NO_LABEL;
 pub use table::Table;
 

@@ -134,9 +134,11 @@ pub fn start_on(
 
     let (drain, draining) = watch::channel(false);
     let (stop_others, stopping) = watch::channel(false);
-    let (logs, safety, journal) = start_journal(journal, &admission)?;
+    let kept = journal.as_ref().map(|journal| journal.kept.clone());
+    let (logs, safety, journal) = start_journal(journal, &admission, &clock)?;
     let started = start_workers(&gate, sockets_per_worker(sockets, workers)?, (logs, safety), &draining)?;
-    let gauges = Arc::new(Observed { gate: Arc::clone(&gate), clock: Arc::clone(&clock), caps, ready: true.into() });
+    let ready = AtomicBool::new(true);
+    let gauges = Arc::new(Observed { gate: Arc::clone(&gate), clock: Arc::clone(&clock), caps, ready, kept });
     let metrics = Metrics::new(started.counters, Arc::clone(&gauges) as Arc<dyn Gauges>);
     let shelves = started.shelves;
     let controller = Arc::new(Controller {
@@ -165,15 +167,28 @@ pub fn start_on(
 fn start_journal(
     journal: Option<journal::Journal>,
     admission: &Arc<Shared>,
+    clock: &Arc<dyn Clock>,
 ) -> Result<(Vec<Arc<Log>>, Option<Safety>, Option<Journaling>), ServerError> {
     let Some(journal) = journal else { return Ok((Vec::new(), None, None)) };
-    let journal::Journal { logs, safety, progress, syncer, keeper, lock, shared, full, .. } = journal;
+    let journal::Journal { logs, safety, progress, syncer, keeper, behind, kept, storage, lock, shared } = journal;
     // It is set this once.
     let _ = shared.set(Arc::downgrade(admission));
     let stop_keeping = Arc::new(AtomicBool::new(false));
     let threads = vec![
         spawn("journal", move || syncer.run())?,
-        spawn("keeper", journal::keep(keeper, full, Arc::clone(&stop_keeping)))?,
+        spawn(
+            "write-behind",
+            journal::write_behind(
+                behind,
+                (storage, keeper.sealed().clone()),
+                Arc::clone(&progress),
+                kept.clone(),
+                Arc::clone(admission),
+                Arc::clone(clock),
+                Arc::clone(&stop_keeping),
+            ),
+        )?,
+        spawn("keeper", journal::keep(keeper, kept, Arc::clone(clock), Arc::clone(&stop_keeping)))?,
     ];
     Ok((logs, Some(safety), Some(Journaling { progress, stop_keeping, threads, _lock: lock })))
 }
@@ -284,9 +299,12 @@ impl Controller {
         self.gauges.read()
     }
 
-    /// Frees what is past, as the gate does by itself every second: a part of each table a call.
+    /// Frees what is past, as the gate does by itself every second: a part of each table a call. Waits until what is given
+    /// back is.
     pub fn sweep(&self) {
         self.gate.admission().sweep(self.clock.now());
+        // Where the journal has failed, nothing is given back.
+        let _ = self.gate.admission().settle_all();
     }
 }
 
@@ -321,6 +339,12 @@ impl Control for Controller {
         Ok(())
     }
 
+    fn accept_clock(&self) -> Result<(), String> {
+        let now = self.clock.now();
+        tracing::warn!(now_ms = now.0, "the operator says that the clock is right");
+        self.gate.admission().record_time(now, true).map_err(|fault| fault.to_string())
+    }
+
     fn usage(&self, query: UsageQuery) -> Result<Vec<Usage>, UsageFault> {
         self.gate.admission().usage(&query, self.clock.now())
     }
@@ -353,6 +377,8 @@ struct Observed {
     clock: Arc<dyn Clock>,
     caps: Caps,
     ready: AtomicBool,
+    /// What is told of the journal; `None` where nothing is recorded.
+    kept: Option<journal::Kept>,
 }
 
 #[derive(Clone, Copy)]
@@ -388,6 +414,7 @@ impl Gauges for Observed {
             rows_max: self.caps.rows,
             rows_bytes: table.bytes(),
             rows_sliced: table.sliced_rows(),
+            cells_used: table.cells_used(),
             conservation_error: conservation_error(table),
             holds: holds(admission),
             settlements: settlements(admission),
@@ -399,6 +426,7 @@ impl Gauges for Observed {
             connections: count(self.gate.connections_open()),
             ready: self.ready.load(Ordering::Relaxed),
             signing_queue: count(self.gate.signing_queue()),
+            journal: self.kept.as_ref().and_then(|kept| kept.read(admission, now)),
         }
     }
 }

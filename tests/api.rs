@@ -30,6 +30,8 @@ mod holds;
 mod lifecycle;
 #[path = "api/memory.rs"]
 mod memory;
+#[path = "api/recovery.rs"]
+mod recovery;
 #[path = "api/refunds.rs"]
 mod refunds;
 #[path = "api/settling.rs"]

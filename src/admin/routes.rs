@@ -68,6 +68,7 @@ impl Desk {
                 self.records(query, |control, last| records::settlements(&control.settlements(last))).await
             }
             Bare::Reload => self.reload().await,
+            Bare::AcceptClock => self.accept_clock().await,
             Bare::Usage => self.usage(query).await,
             Bare::Export => self.export(query).await,
         }
@@ -108,6 +109,14 @@ impl Desk {
             Some(Ok(())) => empty(StatusCode::NO_CONTENT),
             Some(Err(problem)) => plain(StatusCode::CONFLICT, problem),
             None => plain(StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off; see the log\n"),
+        }
+    }
+
+    async fn accept_clock(&self) -> Answer {
+        match self.call(|control| control.accept_clock()).await {
+            Some(Ok(())) => empty(StatusCode::NO_CONTENT),
+            Some(Err(problem)) => plain(StatusCode::SERVICE_UNAVAILABLE, problem),
+            None => plain(StatusCode::INTERNAL_SERVER_ERROR, "the call broke off; see the log\n"),
         }
     }
 
@@ -206,6 +215,7 @@ enum Bare {
     Decisions,
     Settlements,
     Reload,
+    AcceptClock,
     Usage,
     Export,
 }
@@ -219,6 +229,7 @@ impl Endpoint {
             "/v1/decisions" => Some(Self::Bare(Bare::Decisions)),
             "/v1/settlements" => Some(Self::Bare(Bare::Settlements)),
             "/v1/reload" => Some(Self::Bare(Bare::Reload)),
+            "/v1/clock/accept" => Some(Self::Bare(Bare::AcceptClock)),
             "/v1/usage" => Some(Self::Bare(Bare::Usage)),
             "/v1/usage/export" => Some(Self::Bare(Bare::Export)),
             "/v1/explain" => Some(Self::Explain),
@@ -247,7 +258,7 @@ impl Endpoint {
                 | Bare::Usage
                 | Bare::Export,
             ) => "GET",
-            Self::Bare(Bare::Reload) | Self::Settle(..) | Self::Explain => "POST",
+            Self::Bare(Bare::Reload | Bare::AcceptClock) | Self::Settle(..) | Self::Explain => "POST",
         }
     }
 }

@@ -134,10 +134,15 @@ impl Admission {
     ///
     /// Where an order was only created, which is what success means on a route that settles later, it is held until it
     /// is known whether it was paid.
-    pub fn settle(mut self, outcome: Outcome) {
-        // Who says nothing of an answer has nobody to make wait for what is given back.
+    pub fn settle(self, outcome: Outcome) {
+        // Who has nobody to tell need not wait for what is given back.
+        let _ = self.end(outcome);
+    }
+
+    /// Settles with the outcome, as [`Admission::settle`]; returns the record that what is given back waits for.
+    pub fn end(mut self, outcome: Outcome) -> Option<Position> {
         let created = self.settle == Settle::Later && outcome == Outcome::Done;
-        let _ = self.finish_plainly(if created { Outcome::Created } else { outcome });
+        self.finish_plainly(if created { Outcome::Created } else { outcome })
     }
 
     /// Settles with the upstream's answer: its HTTP status, and its body where the route reads the state of an order there.

@@ -129,28 +129,24 @@ impl Recording {
         }
     }
 
-    /// Takes out what waited for records that are safe by now, at most so much.
-    fn ripe(&self, max: usize) -> Vec<After> {
+    /// Does what waited for records that are safe by now. Whoever returns from here finds it done: it is done under the lock.
+    pub(super) fn settle_ripe(&self, books: &Books) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ripe = Vec::new();
         for waiting in waiting.iter_mut() {
-            while ripe.len() < max && waiting.front().is_some_and(|(position, _)| self.watermark.covers(*position)) {
-                ripe.extend(waiting.pop_front().map(|(_, after)| after));
+            while let Some((_, after)) = waiting.pop_front_if(|(position, _)| self.watermark.covers(*position)) {
+                after.act(&books.table, &books.orders, books.lane);
             }
         }
-        ripe
     }
 
-    /// Does what waited for records that are safe by now.
-    pub(super) fn settle_ripe(&self, books: &Books) {
-        loop {
-            let ripe = self.ripe(RIPE_MAX);
-            let done = ripe.is_empty();
-            ripe.iter().for_each(|after| after.act(&books.table, &books.orders, books.lane));
-            if done {
-                return;
-            }
-        }
+    /// Waits until all is safe that something waits for now, and does that.
+    pub(super) fn settle_all(&self, books: &Books) -> Result<(), Fault> {
+        let last = |waiting: &VecDeque<(Position, After)>| waiting.back().map(|(position, _)| *position);
+        let waiting: Vec<Position> =
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(last).collect();
+        waiting.into_iter().try_for_each(|position| self.watermark.wait(position))?;
+        self.settle_ripe(books);
+        Ok(())
     }
 
     /// Returns how much waits.
@@ -298,9 +294,6 @@ const fn phase(state: OrderState) -> ImagePhase {
         OrderState::Released => ImagePhase::Released,
     }
 }
-
-/// Most that is done at a time of what waited.
-const RIPE_MAX: usize = 1024;
 
 /// Most bytes that the record of a change takes, its frame included.
 pub(super) const CHANGE_BYTES_MAX: usize = crate::journal::ENTRY_BYTES_MAX;

@@ -146,6 +146,14 @@ impl Shared {
         }
     }
 
+    /// Waits until all is safe that something waits for now, and does it. May block.
+    ///
+    /// # Errors
+    /// [`Fault::Failed`] where it never will be.
+    pub fn settle_all(&self) -> Result<(), Fault> {
+        self.books.recorder.as_ref().map_or(Ok(()), |recorder| recorder.gate.settle_all(&self.books))
+    }
+
     /// Returns what is recorded, where anything is.
     pub fn recorder(&self) -> Option<&Arc<Recording>> {
         self.books.recorder.as_ref().map(|recorder| &recorder.gate)

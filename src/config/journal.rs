@@ -27,6 +27,8 @@ pub struct Journal {
     pub keep: Keep,
     /// The most that the clock may be behind the highest time ever recorded, in milliseconds.
     pub step_back_ms_max: u32,
+    /// Whether to start where records are missing between the store and the journal.
+    pub accept_missing: bool,
 }
 
 /// Checks the section `journal`; `None` where nothing is recorded.
@@ -51,6 +53,7 @@ pub(super) fn check(shape: Option<shape::Journal>, folder: Folder<'_>) -> Result
             seconds: within(&at.key("keep_s"), shape.keep_s, 3600..=10 * 365 * 86_400)?,
             bytes: within(&at.key("keep_bytes"), shape.keep_bytes, SEGMENT_BYTES_MIN..=u64::MAX)?,
         },
+        accept_missing: shape.accept_missing,
         step_back_ms_max: within(&at.key("step_back_ms_max"), shape.step_back_ms_max, 0..=3_600_000)?,
     }))
 }

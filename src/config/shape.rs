@@ -280,6 +280,8 @@ pub(super) struct Journal {
     pub keep_bytes: u64,
     #[serde(default = "number::<10_000>")]
     pub step_back_ms_max: u64,
+    #[serde(default)]
+    pub accept_missing: bool,
 }
 
 fn disk() -> Durability {

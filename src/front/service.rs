@@ -189,14 +189,13 @@ async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission)
             drop(ask);
             let given_back = match &result {
                 Ok(answered) => admission.answered(answered.status.as_u16(), &answered.body),
-                Err(failed) => {
-                    admission.settle(if failed.sent { Outcome::Unknown } else { Outcome::Refused });
-                    None
-                }
+                Err(failed) => admission.end(if failed.sent { Outcome::Unknown } else { Outcome::Refused }),
             };
             if let Some(position) = given_back {
                 // Who is told of a refusal may come again at once: by then the number is free.
                 station.decider.safe(position).await;
+                // The record is safe; what it gives back may not have been given back yet.
+                station.gate.admission().settle_ripe();
             }
             result.map_err(|failed| failed.reason)
         })

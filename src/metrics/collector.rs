@@ -84,6 +84,7 @@ impl Collector for Sources {
         let readings = self.gauges.read();
         write_tables(&readings, &mut page)?;
         write_holds(&readings, &mut page)?;
+        write_journal(&readings, &mut page)?;
         write_state(&readings, &mut page)?;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         page.open(&families::BUILD)?.encode_info(&version)
@@ -103,6 +104,7 @@ fn write_tables(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
     page.gauges(&families::TABLE_ENTRIES_MAX, "table", bounds)?;
     page.gauge(&families::ROWS_BYTES, readings.rows_bytes)?;
     page.gauge(&families::ROWS_SLICED, readings.rows_sliced)?;
+    page.gauge(&families::CELLS_USED, readings.cells_used)?;
     let mut conservation = page.open(&families::CONSERVATION_ERROR)?;
     readings.conservation_error.map_or(Ok(()), |error| conservation.encode_gauge(&error))
 }
@@ -132,6 +134,17 @@ fn write_state(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
     page.gauge(&families::ANSWERS_BYTES, readings.answers_bytes)?;
     page.gauge(&families::SIGNING_QUEUE, readings.signing_queue)?;
     page.gauge(&families::READY, u64::from(readings.ready))
+}
+
+fn write_journal(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
+    let Some(journal) = readings.journal else { return Ok(()) };
+    page.gauge(&families::JOURNAL_EXPOSED_FEN, journal.exposed_fen)?;
+    page.open(&families::JOURNAL_EXPOSED_SECONDS)?.encode_gauge(&journal.exposed_seconds)?;
+    page.gauge(&families::JOURNAL_GIVE_BACKS, journal.give_backs_waiting)?;
+    page.gauge(&families::JOURNAL_FULL, u64::from(journal.full))?;
+    page.gauge(&families::JOURNAL_FAILED, u64::from(journal.failed))?;
+    page.gauge(&families::STORE_BEHIND_RECORDS, journal.behind_records)?;
+    page.open(&families::STORE_BEHIND_SECONDS)?.encode_gauge(&journal.behind_seconds)
 }
 
 /// The text being written.

@@ -236,6 +236,70 @@ pub(super) static ANSWERS_BYTES: Family = Family {
            find who reads slowly, or raise the budget.",
 };
 
+pub(super) static CELLS_USED: Family = Family {
+    name: "tollgate_limit_cells_used",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Windows of limits of which something is used. Rises with customers and merchants; what is over counts until its \
+           row is freed.",
+};
+
+pub(super) static JOURNAL_EXPOSED_FEN: Family = Family {
+    name: "tollgate_journal_exposed_fen",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Money charged by records that a loss of power would take now. When it nears exposure_fen, decisions wait for the \
+           disk: look at its sync times.",
+};
+
+pub(super) static JOURNAL_EXPOSED_SECONDS: Family = Family {
+    name: "tollgate_journal_exposed_seconds",
+    unit: Some(Unit::Seconds),
+    kind: MetricType::Gauge,
+    help: "Age of the oldest record that a loss of power would take now. When it nears exposure_ms, decisions wait for the \
+           disk: look at its sync times.",
+};
+
+pub(super) static JOURNAL_GIVE_BACKS: Family = Family {
+    name: "tollgate_journal_give_backs_waiting",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Give-backs and freed order numbers that wait until their records are safe. When it rises and stays, the disk \
+           does not keep up.",
+};
+
+pub(super) static JOURNAL_FULL: Family = Family {
+    name: "tollgate_journal_full",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "1 while the disk has no room for the next file of the journal, else 0. At 1, free space before the files in \
+           use are full: then decisions are refused with journal_full.",
+};
+
+pub(super) static JOURNAL_FAILED: Family = Family {
+    name: "tollgate_journal_failed",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "1 once a write or a sync of the journal failed, else 0. At 1 nothing is acknowledged and the gate ends: look at \
+           the disk, then start it again.",
+};
+
+pub(super) static STORE_BEHIND_RECORDS: Family = Family {
+    name: "tollgate_store_behind_records",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Records in full files of the journal that the store does not have yet. When it rises and stays, the store does \
+           not keep up: a start takes longer, and the journal keeps more files.",
+};
+
+pub(super) static STORE_BEHIND_SECONDS: Family = Family {
+    name: "tollgate_store_behind_seconds",
+    unit: Some(Unit::Seconds),
+    kind: MetricType::Gauge,
+    help: "Age of the oldest record in full files of the journal that the store does not have yet. When it rises and \
+           stays, read the log: the store fails or is slow.",
+};
+
 pub(super) static SIGNING_QUEUE: Family = Family {
     name: "tollgate_signing_queue",
     unit: None,

@@ -212,6 +212,7 @@ fn readings_are_shown_as_they_are_when_scraped() {
         rows_max: 6,
         rows_bytes: 7,
         rows_sliced: 14,
+        cells_used: 24,
         conservation_error: Some(15),
         holds: vec![("young", 16, 17), ("old", 18, 19)],
         settlements: vec![("a", 20, 21), ("b", 22, 23)],
@@ -223,6 +224,15 @@ fn readings_are_shown_as_they_are_when_scraped() {
         connections: 10,
         ready: true,
         signing_queue: 11,
+        journal: Some(JournalReadings {
+            exposed_fen: 25,
+            exposed_seconds: 26.5,
+            give_backs_waiting: 27,
+            behind_records: 28,
+            behind_seconds: 29.5,
+            full: true,
+            failed: false,
+        }),
     };
     let samples = scrape(&metrics_of(&[], readings));
     let entries =
@@ -235,9 +245,13 @@ fn readings_are_shown_as_they_are_when_scraped() {
         ["limit_rows_bytes", "merchants", "bodies_bytes", "answers_bytes", "connections", "ready", "signing_queue"];
     assert_eq!(plain.map(|name| samples[&format!("tollgate_{name}")]), [7.0, 8.0, 9.0, 13.0, 10.0, 1.0, 11.0]);
     assert_eq!(
-        ["limit_rows_sliced", "conservation_error"].map(|name| samples[&format!("tollgate_{name}")]),
-        [14.0, 15.0]
+        ["limit_rows_sliced", "conservation_error", "limit_cells_used"]
+            .map(|name| samples[&format!("tollgate_{name}")]),
+        [14.0, 15.0, 24.0]
     );
+    let journal = ["exposed_fen", "exposed_seconds", "give_backs_waiting", "full", "failed"];
+    assert_eq!(journal.map(|name| samples[&format!("tollgate_journal_{name}")]), [25.0, 26.5, 27.0, 1.0, 0.0]);
+    assert_eq!(["records", "seconds"].map(|name| samples[&format!("tollgate_store_behind_{name}")]), [28.0, 29.5]);
     let of_age = |name: &str| ["young", "old"].map(|age| samples[&format!("tollgate_{name}{{age=\"{age}\"}}")]);
     assert_eq!((of_age("holds"), of_age("holds_fen")), ([16.0, 18.0], [17.0, 19.0]));
     let of_event = |name: &str| ["a", "b"].map(|event| samples[&format!("tollgate_{name}{{event=\"{event}\"}}")]);

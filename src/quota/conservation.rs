@@ -26,6 +26,11 @@ pub struct Conservation {
 }
 
 impl Table {
+    /// Counts the cells of which something is used. Reads the whole table.
+    pub fn cells_used(&self) -> u64 {
+        (0..SHARDS).filter_map(|shard| self.shard(shard)).map(|shard| shard.cells_used()).sum()
+    }
+
     /// Adds up the cells and compares them with what was counted.
     pub fn conservation(&self) -> Conservation {
         (0..SHARDS).fold(Conservation::default(), |sums, shard| {

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::cell;
+use super::cell::{self, Cell};
 use super::charges::{Charges, RowCharge};
 use super::lanes::Lane;
 use super::row::Key;
 use super::table::Table;
-use super::windows::Kind;
+use super::windows::{self, Boundary, Kind};
 use super::{Demand, Shortfall};
 use crate::share::Share;
+use crate::time::UnixMillis;
 use crate::types::Unit;
 
 /// One row of what a decision charged.
@@ -92,6 +93,16 @@ impl Table {
         }
         Ok(())
     }
+}
+
+/// Tells whether a row holds nothing any more that matters as of `now`, whatever calendar its windows are of.
+pub fn is_past(row: u128, cells: [(u16, u64); 2], now: UnixMillis) -> bool {
+    let kind = Key::unpacked(row).kind();
+    let open = Boundary::at(now).of(kind);
+    kind.windows().into_iter().zip(cells).zip(open).all(|((window, (window_id, used)), open)| {
+        // A cell that was never charged is in no window at all.
+        (window_id, used) == (0, 0) || windows::is_over(Cell { window_id, used }, window, open)
+    })
 }
 
 /// The window id of a cell that was not charged.

@@ -27,6 +27,13 @@ impl<'a> Shard<'a> {
         Some((place, self.index.row(place)?))
     }
 
+    /// Counts the cells of which something is used.
+    pub(super) fn cells_used(self) -> u64 {
+        let begun = self.lock().shelf.begun();
+        let cells = (0..begun).filter_map(|place| self.index.row(place)).flat_map(Row::cells).filter_map(Cell::load);
+        cells.fold(0, |count, cell| count + u64::from(cell.used > 0))
+    }
+
     /// Locks the shard: no row is added or reclaimed until what is returned is dropped.
     pub(super) fn lock(self) -> Locked<'a> {
         // A row is listed by the last write, so a shelf is sound even where a panic poisoned its lock.

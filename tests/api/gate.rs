@@ -63,6 +63,8 @@ impl Settings {
         // Nothing is under way when a test ends well.
         settings.set("bounds.drain_timeout_ms", 100);
         settings.set("upstream.address", unreachable());
+        // Many gates run at once.
+        settings.set("journal.segment_bytes", 1 << 20).set("journal.reserve_bytes", 1 << 18);
         settings
     }
 
@@ -116,6 +118,11 @@ impl Settings {
         self
     }
 
+    /// Returns the file of the deployment's secret.
+    pub fn key_file(&self) -> PathBuf {
+        self.folder().join(self.table["gate"]["key_file"].as_str().expect("a name"))
+    }
+
     /// Returns the folder that the configuration is written to.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -145,11 +152,50 @@ impl Gate {
 
     /// Starts a gate.
     pub fn start(settings: Settings) -> Self {
-        let file = settings.write();
+        let mut gate = Self { running: None, settings, clock: Arc::default() };
+        gate.start_again().unwrap_or_else(|error| panic!("{error}"));
+        gate
+    }
+
+    /// Starts the gate that was stopped.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn start_again(&mut self) -> Result<(), String> {
+        self.running = Some(self.start_another()?);
+        Ok(())
+    }
+
+    /// Starts another gate of the same configuration.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn start_another(&self) -> Result<Running, String> {
+        let file = self.settings.write();
         let config = config::load(&file, SystemClock.now()).unwrap_or_else(|error| panic!("{error}"));
-        let clock = Arc::new(ShiftedClock::default());
-        let running = server::start(config, Some(file), Arc::<ShiftedClock>::clone(&clock)).expect("start");
-        Self { running: Some(running), settings, clock }
+        let clock = Arc::<ShiftedClock>::clone(&self.clock);
+        server::start(config, Some(file), clock).map_err(|error| error.to_string())
+    }
+
+    /// Stops the gate.
+    pub fn stop(&mut self) {
+        self.running.take().expect("it runs").stop().expect("it ends well");
+    }
+
+    /// Stops the gate, and starts it again.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.start_again().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Returns the folder that the configuration is written to.
+    pub fn folder(&self) -> &Path {
+        self.settings.folder()
+    }
+
+    /// Returns the configuration, for the next start.
+    pub fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
     }
 
     /// Sets the gate's clock ahead, and has the gate see what is past by then.
@@ -229,7 +275,9 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        let alive = self.running().is_alive();
+        // One that was stopped, or did not start again, has nothing to end.
+        let Some(running) = &self.running else { return };
+        let alive = running.is_alive();
         let stopped = self.running.take().map(Running::stop);
         if !thread::panicking() {
             assert!(alive, "a thread of the gate ended by itself");

@@ -78,6 +78,10 @@ impl Control for Fake {
         vec![admitted, refused]
     }
 
+    fn accept_clock(&self) -> Result<(), String> {
+        Err("no journal".to_owned())
+    }
+
     fn reload(&self) -> Result<(), String> {
         self.reloads.fetch_add(1, Ordering::SeqCst);
         let held = self.held.lock().expect("lock").take();

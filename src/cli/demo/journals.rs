@@ -37,7 +37,7 @@ pub(super) fn journal_failed() -> Case {
             world
                 .at_broken_gate(Arc::new(disk), "journal-failed", recording(world), async |gate| {
                     gate.admit(pay(world)).await?;
-                    breaks.set(Some(Rule { call: Some(Call::Sync), after: 0, times: 1, error: Error::Broken }));
+                    breaks.set(Some(Rule { call: Some(Call::Sync), after: 0, times: u64::MAX, error: Error::Broken }));
                     gate.send(pay(world)).await
                 })
                 .await
