@@ -2,6 +2,7 @@
 
 mod client;
 mod kill;
+mod power;
 mod scene;
 
 use std::path::Path;
@@ -15,6 +16,8 @@ pub use scene::CrashError;
 pub enum Name {
     /// The process is ended by SIGKILL, under load, as it recovers, and as it starts.
     Kill,
+    /// The disk loses power, under load. Needs root, mkfs.ext4, mkfs.xfs and xfs_io.
+    Power,
 }
 
 /// How it is done.
@@ -50,5 +53,6 @@ pub struct Outcome {
 pub fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Result<Outcome, CrashError> {
     match options.name {
         Name::Kill => kill::run(options.size, options.seed, program, tell),
+        Name::Power => power::run(options.size, options.seed, program, tell),
     }
 }

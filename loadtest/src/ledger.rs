@@ -114,6 +114,19 @@ impl Names<'_> {
 }
 
 impl Ledger {
+    /// Forgets a decision, and what it charged.
+    pub fn forget(&mut self, decision: u128) {
+        let Some(entry) = self.decisions.remove(&decision) else { return };
+        for account in &entry.accounts {
+            let Some(sums) = self.accounts.get_mut(account) else { continue };
+            match entry.state {
+                State::Held => sums.held = sums.held.saturating_sub(entry.amount_fen),
+                State::Committed => sums.committed = sums.committed.saturating_sub(entry.amount_fen),
+                State::Released => {}
+            }
+        }
+    }
+
     /// Tells whether a decision was released.
     pub fn is_released(&self, decision: u128) -> bool {
         self.decisions.get(&decision).is_some_and(|entry| entry.state == State::Released)

@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Outcome;
 use super::client::Client;
-use super::scene::{Call, CrashError, Scene, settle};
+use super::scene::{Call, CrashError, Scene, Seen, settle};
 use crate::deployment::Gate;
 use crate::target;
 
@@ -53,32 +53,20 @@ fn one(scene: &mut Scene, round: u32, program: &Path, random: &mut StdRng) -> Re
     let loading = Load::start(scene, &gate, requests.start, random.random())?;
     thread::sleep(Duration::from_millis(random.random_range(20..300)));
     gate.kill()?;
-    let Seen { answers, settled, unanswered } = loading.end()?;
-    for (request, outcome) in answers {
-        scene.note(request, &outcome);
-    }
-    settled.into_iter().for_each(|call| scene.settled(call));
-    scene.unanswered.extend(unanswered);
+    let seen = loading.end()?;
+    scene.take(seen);
     Ok(faults)
 }
 
-/// What the writers have seen.
-#[derive(Default)]
-struct Seen {
-    answers: Vec<(usize, target::Outcome)>,
-    settled: Vec<Call>,
-    unanswered: Vec<Call>,
-}
-
 /// Eight writers that send requests until the gate leaves them.
-struct Load {
+pub(super) struct Load {
     writers: Vec<JoinHandle<()>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Load {
     /// Has requests sent from the `first` on.
-    fn start(scene: &Scene, gate: &Gate, first: usize, seed: u64) -> Result<Self, CrashError> {
+    pub fn start(scene: &Scene, gate: &Gate, first: usize, seed: u64) -> Result<Self, CrashError> {
         let check = gate.address("check").cloned().ok_or(CrashError::Listener("check"))?;
         let control = gate.address("control").cloned().ok_or(CrashError::Listener("control"))?;
         let bytes: Vec<Vec<u8>> = scene.requests.iter().skip(first).map(|prepared| prepared.bytes.clone()).collect();
@@ -102,7 +90,7 @@ impl Load {
     }
 
     /// Waits until the gate has left them all.
-    fn end(self) -> Result<Seen, CrashError> {
+    pub fn end(self) -> Result<Seen, CrashError> {
         for writer in self.writers {
             writer.join().map_err(|_| std::io::Error::other("a writer panicked"))?;
         }

@@ -65,6 +65,29 @@ pub struct Call {
     pub commit: bool,
 }
 
+/// What writers have seen of a gate.
+#[derive(Default)]
+pub struct Seen {
+    pub answers: Vec<(usize, Outcome)>,
+    pub settled: Vec<Call>,
+    pub unanswered: Vec<Call>,
+}
+
+/// What was acknowledged of late.
+#[derive(Default)]
+pub struct Acknowledged {
+    /// Requests that were admitted, and as which decisions.
+    admitted: Vec<(usize, u128)>,
+    settled: Vec<Call>,
+}
+
+impl Acknowledged {
+    /// Returns how many decisions were acknowledged.
+    pub fn decisions(&self) -> usize {
+        self.admitted.len()
+    }
+}
+
 /// A gate to be, and everything that was ever asked of it.
 pub struct Scene {
     pub deployment: Deployment,
@@ -153,6 +176,65 @@ impl Scene {
             facts: true,
         };
         pool::sign(&[planned], signing, 1).0.pop().map(|one| one.bytes)
+    }
+
+    /// Has the gate keep its journal in another folder.
+    pub fn keep_in(&self, folder: &Path) -> Result<(), CrashError> {
+        let file = &self.deployment.config_file;
+        let mut table: toml::Table = std::fs::read_to_string(file)?.parse()?;
+        if let Some(journal) = table.get_mut("journal").and_then(toml::Value::as_table_mut) {
+            journal.insert("folder".to_owned(), folder.display().to_string().into());
+        }
+        Ok(std::fs::write(file, table.to_string())?)
+    }
+
+    /// Notes what writers have seen; returns what of it was acknowledged.
+    pub fn take(&mut self, seen: Seen) -> Acknowledged {
+        let Seen { answers, settled, unanswered } = seen;
+        let mut acknowledged = Acknowledged { settled: settled.clone(), ..Acknowledged::default() };
+        for (request, outcome) in answers {
+            if let Outcome::Admitted { decision } = outcome {
+                acknowledged.admitted.push((request, decision));
+            }
+            self.note(request, &outcome);
+        }
+        settled.into_iter().for_each(|call| self.settled(call));
+        self.unanswered.extend(unanswered);
+        acknowledged
+    }
+
+    /// Finds which decisions are lost that were acknowledged, and what they charged: a trusted hop that delivers a request
+    /// again gets another decision then, which takes the place of the lost one in the ledger.
+    pub fn find_lost(&mut self, gate: &Gate, acknowledged: &Acknowledged) -> Result<(usize, u64), CrashError> {
+        let mut check = Client::new(gate.address("check").cloned().ok_or(CrashError::Listener("check"))?);
+        let mut control = Client::new(gate.address("control").cloned().ok_or(CrashError::Listener("control"))?);
+        let (mut decisions, mut fen) = (0, 0);
+        let mut gone = Vec::new();
+        for (request, decision) in &acknowledged.admitted {
+            // What was released since is not decided again.
+            if self.ledger.is_released(*decision) {
+                continue;
+            }
+            let Some(prepared) = self.requests.get(*request) else { continue };
+            let amount_fen = prepared.planned.amount_fen;
+            let outcome = check.ask(&prepared.bytes);
+            if outcome == (Outcome::Admitted { decision: *decision }) {
+                continue;
+            }
+            (decisions, fen) = (decisions + 1, fen + amount_fen);
+            self.ledger.forget(*decision);
+            gone.push(*decision);
+            self.note(*request, &outcome);
+        }
+        // What a loss of power took of settling is said again.
+        for call in acknowledged.settled.iter().filter(|call| !gone.contains(&call.decision)) {
+            match settle(&mut control, *call) {
+                Ok(200) => {}
+                answer => self.faults.push(format!("decision {:032x}, settled again: {answer:?}", call.decision)),
+            }
+        }
+        self.unanswered.retain(|call| !gone.contains(&call.decision));
+        Ok((decisions, fen))
     }
 
     /// Notes what came of a request.

@@ -233,8 +233,14 @@ pub(crate) fn plan_of(scenario: &Scenario, zone: &str) -> Result<Plan, SessionEr
         time_zone: if scenario.clock.is_some() { "Asia/Shanghai".to_owned() } else { zone.to_owned() },
         tls: false,
         socket: false,
-        bounds: toml::Table::new(),
+        bounds: recorded("process"),
     })
+}
+
+/// Returns what has a gate record its decisions with this durability.
+pub(crate) fn recorded(durability: &str) -> toml::Table {
+    let journal = toml::Table::from_iter([("durability".to_owned(), durability.into())]);
+    toml::Table::from_iter([("journal".to_owned(), journal.into())])
 }
 
 /// Chooses a time zone in which no day ends soon, and tells by how many seconds its time is ahead of UTC.
