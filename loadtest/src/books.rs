@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::ledger::{Ledger, Subject, Sums, Window};
+use crate::ledger::{Ledger, Subject, Sums, Totals, Window};
 use crate::scenario::Scenario;
 
 /// What a comparison came to.
@@ -69,7 +69,7 @@ pub fn compare(ledger: &Ledger, export: &str, terms: &Terms<'_>) -> Verdict {
         }
     }
     let mut seen = BTreeSet::new();
-    for ((limit, subject, window), (id, own)) in ledger.newest() {
+    for ((limit, subject, window), (id, Totals { sums: own, late_fen })) in ledger.newest() {
         let Some(limit) = terms.scenario.limit.get(limit) else { continue };
         let name = || format!("{} {}: {} {id}", limit.id, describe(&subject), window.as_str());
         let Some(row) = (terms.row_of)(&limit.id, &subject) else {
@@ -101,7 +101,8 @@ pub fn compare(ledger: &Ledger, export: &str, terms: &Terms<'_>) -> Verdict {
                 theirs.committed
             ));
         }
-        if ceiling.is_some_and(|ceiling| used > ceiling) {
+        // What was paid after its hold had run out is taken past any ceiling; nothing else is.
+        if ceiling.is_some_and(|ceiling| used > ceiling.saturating_add(late_fen)) {
             verdict.differences.push(format!("{}: {used} is above the ceiling {}", name(), ceiling.unwrap_or(0)));
         }
     }
@@ -122,11 +123,9 @@ fn describe(subject: &Subject) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::ledger::{Names, window_ids};
-    use crate::traffic::{Channel, Kind, Planned};
+    use crate::traffic::Planned;
 
     fn scenario() -> Scenario {
         toml::from_str(include_str!("../scenarios/hot_merchant.toml")).expect("a scenario")
@@ -135,13 +134,12 @@ mod tests {
     fn ledger(scenario: &Scenario) -> Ledger {
         let mchids = ["m-0".to_owned()];
         let names = Names { scenario, mchids: &mchids, offset_s: 0 };
-        let (at, kind, channel) = (Duration::ZERO, Kind::Payment, Channel::Balance);
         let mut ledger = Ledger::default();
         for (decision, order, amount_fen) in [(1, 1, 700), (2, 2, 42)] {
-            let planned = Planned { at, kind, merchant: 0, customer: 3, channel, amount_fen, order };
-            ledger.admit(decision, &planned, 0, names);
+            let planned = Planned { customer: 3, amount_fen, order, ..Planned::nothing() };
+            ledger.admit(decision, None, &planned, 0, names);
         }
-        ledger.commit(1);
+        ledger.commit(1, false, names);
         ledger
     }
 
@@ -196,6 +194,25 @@ mod tests {
         let terms = Terms { scenario: &scenario, row_of: &row, open: window_ids(0) };
         let verdict = compare(&ledger(&scenario), BALANCED, &terms);
         assert_eq!(verdict.differences, ["merchant merchant=m-0: day 0: 742 is above the ceiling 741"]);
+    }
+
+    #[test]
+    fn a_late_payment_may_pass_the_ceiling_and_by_no_more_than_its_amount() {
+        let mut scenario = scenario();
+        let late = |scenario: &Scenario| {
+            let names = Names { scenario, mchids: &["m-0".to_owned()], offset_s: 0 };
+            let mut ledger = ledger(scenario);
+            ledger.expire();
+            ledger.commit(2, true, names);
+            ledger
+        };
+        let export = BALANCED.replace("\"held\":42,\"committed\":700", "\"held\":0,\"committed\":742");
+        for (ceiling, differences) in [(700, 0), (699, 1)] {
+            scenario.limit[0].day_fen = Some(ceiling);
+            let terms = Terms { scenario: &scenario, row_of: &row, open: window_ids(0) };
+            let verdict = compare(&late(&scenario), &export, &terms);
+            assert_eq!(verdict.differences.len(), differences, "{verdict:?}");
+        }
     }
 
     #[test]

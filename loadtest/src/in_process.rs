@@ -1,20 +1,23 @@
 //! A gate without sockets: what a decision costs by itself.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use httparse::{EMPTY_HEADER, Status};
-use tollgate::admission::{Batch, Decision, Engine, SettleAs, Shared, SharedParts};
+use tollgate::admission::{self, Batch, Decision, Engine, SettleAs, SettleFault, Shared, SharedParts};
 use tollgate::config::Config;
 use tollgate::journal::Recent;
 use tollgate::merchant::SettledFacts;
+use tollgate::replay::Orders;
 use tollgate::request::{Request, Trust};
 use tollgate::time::UnixMillis;
 use tollgate::types::DecisionId;
 
 use crate::pool::Prepared;
-use crate::settling::{Settle, Settler};
+use crate::settling::{Settle, Settled, Settler};
 use crate::target::{Answered, Outcome, Target, TargetError};
 
 /// An engine that decides what is queued, in batches.
@@ -28,19 +31,43 @@ pub struct InProcess {
     decisions: u64,
 }
 
-/// A clock that was set when it was started.
-#[derive(Clone, Copy, Debug)]
+/// A clock that was set when it was started, and can be put forward. Clones are the same clock.
+#[derive(Clone, Debug)]
 pub struct SetClock {
-    pub starts: UnixMillis,
-    pub started: Instant,
+    starts: UnixMillis,
+    started: Instant,
+    ahead_ms: Rc<Cell<i64>>,
 }
 
 impl SetClock {
+    /// Starts a clock.
+    pub fn start(starts: UnixMillis) -> Self {
+        Self { starts, started: Instant::now(), ahead_ms: Rc::default() }
+    }
+
     /// Reads it.
     pub fn now(&self) -> UnixMillis {
         let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        UnixMillis(self.starts.0.saturating_add(since))
+        UnixMillis(self.starts.0.saturating_add(since).saturating_add(self.ahead_ms.get()))
     }
+
+    /// Puts it forward, by so many seconds.
+    pub fn put_forward(&self, seconds: u32) {
+        self.ahead_ms.set(self.ahead_ms.get().saturating_add(i64::from(seconds) * 1000));
+    }
+}
+
+/// Ends the holds that have run out by now, as a gate does in the background; `false` where some have not.
+pub fn end_holds(shared: &Shared, now: UnixMillis) -> bool {
+    (0..PASSES_MAX).any(|_| {
+        (0..sweeps(shared.orders())).for_each(|_| shared.sweep(now));
+        shared.orders().holds().by_age.iter().all(|held| held.orders == 0)
+    })
+}
+
+/// Returns how many sweeps look through all orders.
+const fn sweeps<C>(_: &Orders<C>) -> usize {
+    Orders::<C>::SWEEPS_PER_PASS
 }
 
 /// Puts a gate's tables together, empty.
@@ -62,11 +89,6 @@ impl InProcess {
         &self.shared
     }
 
-    /// Returns the clock.
-    pub const fn clock(&self) -> SetClock {
-        self.clock
-    }
-
     /// Returns what one decision took on average, signature included, in nanoseconds.
     pub fn decision_ns(&self) -> f64 {
         self.decided.as_secs_f64() * 1e9 / (self.decisions as f64).max(1.0)
@@ -77,7 +99,7 @@ impl InProcess {
 pub struct Within {
     shared: Arc<Shared>,
     clock: SetClock,
-    done: Vec<(Settle, bool)>,
+    done: Vec<(Settle, Settled)>,
 }
 
 impl Within {
@@ -90,12 +112,16 @@ impl Within {
 impl Settler for Within {
     fn settle(&mut self, settle: Settle) {
         let how = if settle.commit { SettleAs::Commit } else { SettleAs::Release };
-        let done =
-            self.shared.settle(DecisionId(settle.decision), how, &SettledFacts::default(), self.clock.now()).is_ok();
-        self.done.push((settle, done));
+        let settled = self.shared.settle(DecisionId(settle.decision), how, &SettledFacts::default(), self.clock.now());
+        let settled = match settled {
+            Ok(admission::Settled { late, .. }) => Settled::Done { late },
+            Err(SettleFault::Released | SettleFault::Committed) => Settled::Conflict,
+            Err(SettleFault::Unknown) => Settled::Unknown,
+        };
+        self.done.push((settle, settled));
     }
 
-    fn settled(&mut self) -> Vec<(Settle, bool)> {
+    fn settled(&mut self) -> Vec<(Settle, Settled)> {
         std::mem::take(&mut self.done)
     }
 }
@@ -127,10 +153,10 @@ impl Target for InProcess {
         for ((request, sent, _), decision) in queued.iter().zip(batch.drain()) {
             let outcome = match decision {
                 Decision::Admitted(mut admission) => {
-                    let decision = admission.id.0;
+                    let (decision, duplicate) = (admission.id.0, Some(admission.duplicate));
                     // As in check mode: the verdict left, and what becomes of the payment is heard later.
                     admission.sent();
-                    Outcome::Admitted { decision }
+                    Outcome::Admitted { decision, duplicate }
                 }
                 Decision::Refused(refusal) => Outcome::Refused { code: refusal.reason.as_str().to_owned() },
             };
@@ -174,6 +200,9 @@ impl<'a> Parsed<'a> {
         }
     }
 }
+
+/// Most times that all orders are looked through until no hold is left: each ends up to a million.
+const PASSES_MAX: usize = 8;
 
 /// Requests decided together.
 const BATCH: usize = 8;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::pool;
-use crate::scenario::{Limit, Part, Scenario};
+use crate::scenario::{Limit, Part, Refunds, Scenario};
 use crate::traffic::Planned;
 
 /// Subject of a limit, by the names of its parts.
@@ -44,21 +44,42 @@ impl Window {
 /// One account: a limit of the scenario by its position, a subject, a window and its id.
 pub type Account = (usize, Subject, Window, u16);
 
+/// What an account says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub sums: Sums,
+    /// What of it was taken past any ceiling: payments committed after their holds had run out.
+    pub late_fen: u64,
+}
+
+/// An order: its merchant and its number.
+type Order = (usize, usize);
+
 /// What was admitted, and what became of it.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    accounts: BTreeMap<Account, Sums>,
+    accounts: BTreeMap<Account, Totals>,
     decisions: BTreeMap<u128, Entry>,
+    /// The decisions on payments that were committed.
+    committed: BTreeMap<Order, u128>,
+    /// Admissions of a decision that was known already.
+    repeats: u64,
     /// What contradicts itself.
     faults: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    order: (usize, usize),
+    order: Order,
     amount_fen: u64,
+    /// What refunds have given back of it, or would where a limit keeps that.
+    refunded_fen: u64,
     accounts: Vec<Account>,
     state: State,
+    /// The payment that it is a refund of.
+    original: Option<Order>,
+    /// Whether a verdict called it new.
+    called_new: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +87,8 @@ enum State {
     Held,
     Committed,
     Released,
+    /// Its hold ran out: what it took was given back, and is taken again where it is committed after all.
+    Expired,
 }
 
 /// The names of the merchants, for the accounts.
@@ -132,71 +155,153 @@ impl Ledger {
         self.decisions.get(&decision).is_some_and(|entry| entry.state == State::Released)
     }
 
-    /// Enters an admission. One that was entered before, as a duplicate's is, counts once.
-    pub fn admit(&mut self, decision: u128, planned: &Planned, at_s: i64, names: Names<'_>) {
+    /// Enters an admission. One that was entered before, as a duplicate's is, counts once; `duplicate` is what the gate
+    /// calls it, where that is known.
+    pub fn admit(&mut self, decision: u128, duplicate: Option<bool>, planned: &Planned, at_s: i64, names: Names<'_>) {
         let order = (planned.merchant, planned.order);
-        if let Some(entry) = self.decisions.get(&decision) {
+        let new = duplicate == Some(false);
+        if let Some(entry) = self.decisions.get_mut(&decision) {
+            self.repeats += 1;
             if entry.order != order {
                 self.faults.push(format!("decision {decision:032x} is that of two orders"));
             }
+            if new && entry.called_new {
+                self.faults.push(format!("decision {decision:032x} was called new twice"));
+            }
+            entry.called_new |= new;
             return;
         }
         if planned.kind.is_forbidden() {
             self.faults.push(format!("a {} request was admitted: {decision:032x}", planned.kind.as_str()));
         }
-        let accounts = names.accounts(planned, at_s);
+        let original = planned.original.map(|original| (planned.merchant, original.order));
+        // A refund takes nothing; it gives back where it is committed.
+        let accounts = if original.is_some() { Vec::new() } else { names.accounts(planned, at_s) };
         for account in &accounts {
-            let sums = self.accounts.entry(account.clone()).or_default();
+            let sums = &mut self.accounts.entry(account.clone()).or_default().sums;
             sums.held = sums.held.saturating_add(planned.amount_fen);
         }
-        let entry = Entry { order, amount_fen: planned.amount_fen, accounts, state: State::Held };
+        let amount_fen = planned.amount_fen;
+        let entry =
+            Entry { order, amount_fen, refunded_fen: 0, accounts, state: State::Held, original, called_new: new };
         self.decisions.insert(decision, entry);
     }
 
-    /// Enters that a payment was committed.
-    pub fn commit(&mut self, decision: u128) {
-        self.settle(decision, State::Committed);
-    }
-
-    /// Enters that a payment was released.
-    pub fn release(&mut self, decision: u128) {
-        self.settle(decision, State::Released);
-    }
-
-    fn settle(&mut self, decision: u128, state: State) {
-        let Some(entry) = self.decisions.get_mut(&decision).filter(|entry| entry.state == State::Held) else {
-            self.faults.push(format!("decision {decision:032x} was settled and is not held"));
-            return;
-        };
-        entry.state = state;
-        for account in &entry.accounts {
-            let sums = self.accounts.entry(account.clone()).or_default();
-            sums.held = sums.held.saturating_sub(entry.amount_fen);
-            if state == State::Committed {
-                sums.committed = sums.committed.saturating_add(entry.amount_fen);
+    /// Enters that an order was committed; `late` is what the gate calls a commit after the hold has run out.
+    pub fn commit(&mut self, decision: u128, late: bool, names: Names<'_>) {
+        let Some(entry) = self.decisions.get_mut(&decision) else { return self.unknown(decision) };
+        let Entry { state, amount_fen, original, order, .. } = *entry;
+        match state {
+            State::Held => {}
+            State::Expired if late || original.is_some() => {}
+            State::Expired | State::Committed | State::Released => {
+                self.faults.push(format!("decision {decision:032x} was {state:?}, and was committed: late: {late}"));
+                return;
             }
+        }
+        entry.state = State::Committed;
+        for account in &entry.accounts {
+            let Totals { sums, late_fen } = self.accounts.entry(account.clone()).or_default();
+            if state == State::Held {
+                sums.held = sums.held.saturating_sub(amount_fen);
+            }
+            sums.committed = sums.committed.saturating_add(amount_fen);
+            *late_fen = late_fen.saturating_add(if late { amount_fen } else { 0 });
+        }
+        match original {
+            None => drop(self.committed.insert(order, decision)),
+            Some(original) => self.give_back(original, amount_fen, names),
         }
     }
 
+    /// Gives room back for a refund: never more than is left of its payment, and only to limits that say so.
+    fn give_back(&mut self, original: Order, fen: u64, names: Names<'_>) {
+        let payment = self.committed.get(&original).and_then(|decision| self.decisions.get_mut(decision));
+        let Some(payment) = payment else {
+            return self.faults.push(format!("order {original:?} was refunded, and was not committed"));
+        };
+        let fen = fen.min(payment.amount_fen.saturating_sub(payment.refunded_fen));
+        payment.refunded_fen = payment.refunded_fen.saturating_add(fen);
+        let returns = |account: &&Account| {
+            names.scenario.limit.get(account.0).is_some_and(|limit| limit.refund == Refunds::Return)
+        };
+        for account in payment.accounts.iter().filter(returns) {
+            let sums = &mut self.accounts.entry(account.clone()).or_default().sums;
+            sums.committed = sums.committed.saturating_sub(fen);
+        }
+    }
+
+    /// Enters that an order was released.
+    pub fn release(&mut self, decision: u128) {
+        let held = self.decisions.get_mut(&decision).filter(|entry| entry.state == State::Held);
+        let Some(entry) = held else { return self.unknown(decision) };
+        entry.state = State::Released;
+        Self::free(&mut self.accounts, entry);
+    }
+
+    /// Enters that all holds have run out; returns of how many orders.
+    pub fn expire(&mut self) -> usize {
+        let held = self.decisions.values_mut().filter(|entry| entry.state == State::Held);
+        held.map(|entry| {
+            entry.state = State::Expired;
+            Self::free(&mut self.accounts, entry);
+        })
+        .count()
+    }
+
+    fn free(accounts: &mut BTreeMap<Account, Totals>, entry: &Entry) {
+        for account in &entry.accounts {
+            let sums = &mut accounts.entry(account.clone()).or_default().sums;
+            sums.held = sums.held.saturating_sub(entry.amount_fen);
+        }
+    }
+
+    fn unknown(&mut self, decision: u128) {
+        self.faults.push(format!("decision {decision:032x} was settled and is not held"));
+    }
+
+    /// Tells whether a payment was admitted and committed.
+    pub fn is_committed(&self, merchant: usize, order: usize) -> bool {
+        self.committed.contains_key(&(merchant, order))
+    }
+
+    /// Tells whether a decision was entered.
+    pub fn knows(&self, decision: u128) -> bool {
+        self.decisions.contains_key(&decision)
+    }
+
     /// Returns the newest window of every account, with what is used of it.
-    pub fn newest(&self) -> BTreeMap<(usize, Subject, Window), (u16, Sums)> {
+    pub fn newest(&self) -> BTreeMap<(usize, Subject, Window), (u16, Totals)> {
         let mut newest = BTreeMap::new();
-        for ((limit, subject, window, id), sums) in &self.accounts {
+        for ((limit, subject, window, id), totals) in &self.accounts {
             // Ascending by id: the last one stays.
-            newest.insert((*limit, subject.clone(), *window), (*id, *sums));
+            newest.insert((*limit, subject.clone(), *window), (*id, *totals));
         }
         newest
     }
 
     /// Returns how many payments were admitted, and their sum in fen.
     pub fn admitted(&self) -> (usize, u64) {
-        (self.decisions.len(), self.decisions.values().map(|entry| entry.amount_fen).sum())
+        let payments = || self.decisions.values().filter(|entry| entry.original.is_none());
+        (payments().count(), payments().map(|entry| entry.amount_fen).sum())
+    }
+
+    /// Returns how many refunds were committed, and how much they gave back of their payments, in fen.
+    pub fn refunded(&self) -> (usize, u64) {
+        let done = |entry: &&Entry| entry.original.is_some() && entry.state == State::Committed;
+        let refunds = self.decisions.values().filter(done).count();
+        (refunds, self.decisions.values().map(|entry| entry.refunded_fen).sum())
+    }
+
+    /// Returns how many admissions were of a decision that was known already: they count once.
+    pub const fn repeats(&self) -> u64 {
+        self.repeats
     }
 
     /// Returns what contradicts itself, and orders that were admitted under two decisions.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = self.faults.clone();
-        let mut orders: BTreeMap<(usize, usize), u128> = BTreeMap::new();
+        let mut orders: BTreeMap<Order, u128> = BTreeMap::new();
         for (decision, entry) in self.decisions.iter().filter(|(_, entry)| entry.state != State::Released) {
             if let Some(other) = orders.insert(entry.order, *decision) {
                 faults.push(format!("one order has two decisions: {other:032x} and {decision:032x}"));
@@ -235,58 +340,4 @@ fn civil(days: i64) -> (i64, i64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::traffic::{Channel, Kind};
-
-    fn planned(order: usize, amount_fen: u64) -> Planned {
-        let at = Duration::ZERO;
-        Planned { at, kind: Kind::Payment, merchant: 1, customer: 7, channel: Channel::Balance, amount_fen, order }
-    }
-
-    #[test]
-    fn windows_are_those_of_the_local_date() {
-        // 2026-11-30T23:59:59 and a second later; 29 February 2024.
-        assert_eq!(window_ids(1_796_083_199), [(Window::Day, 20_787), (Window::Month, 682)]);
-        assert_eq!(window_ids(1_796_083_200), [(Window::Day, 20_788), (Window::Month, 683)]);
-        assert_eq!(window_ids(1_709_164_800), [(Window::Day, 19_782), (Window::Month, 649)]);
-        assert_eq!(window_ids(0), [(Window::Day, 0), (Window::Month, 0)]);
-    }
-
-    #[test]
-    fn a_payment_counts_once_and_moves_from_held_to_committed_or_away() {
-        let scenario: Scenario = toml::from_str(include_str!("../scenarios/steady.toml")).expect("a scenario");
-        let mchids = ["m-0", "m-1"].map(str::to_owned);
-        let names = Names { scenario: &scenario, mchids: &mchids, offset_s: 0 };
-        let mut ledger = Ledger::default();
-        for (decision, order, amount) in [(1, 1, 100), (2, 2, 30), (1, 1, 100), (3, 3, 5)] {
-            ledger.admit(decision, &planned(order, amount), 0, names);
-        }
-        ledger.commit(1);
-        ledger.release(3);
-        let newest = ledger.newest();
-        let merchant = Subject { merchant: Some("m-1".to_owned()), ..Subject::default() };
-        assert_eq!(newest[&(2, merchant, Window::Day)], (0, Sums { held: 30, committed: 100 }));
-        let customer =
-            Subject { customer: Some("c-7".to_owned()), category: Some("catering".to_owned()), ..Subject::default() };
-        assert_eq!(newest[&(1, customer.clone(), Window::Month)], (0, Sums { held: 30, committed: 100 }));
-        assert!(!newest.contains_key(&(0, customer, Window::Day)), "of the other channel");
-        assert!(ledger.faults().is_empty());
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_found() {
-        let scenario: Scenario = toml::from_str(include_str!("../scenarios/steady.toml")).expect("a scenario");
-        let names = Names { scenario: &scenario, mchids: &[], offset_s: 0 };
-        let mut ledger = Ledger::default();
-        ledger.admit(1, &planned(1, 100), 0, names);
-        ledger.admit(2, &planned(1, 100), 0, names);
-        ledger.admit(3, &Planned { kind: Kind::Stale, ..planned(2, 1) }, 0, names);
-        ledger.admit(3, &planned(4, 1), 0, names);
-        ledger.commit(1);
-        ledger.release(1);
-        assert_eq!(ledger.faults().len(), 4, "{:?}", ledger.faults());
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::deployment::Merchant;
-use crate::traffic::{Cast, Kind, Planned};
+use crate::traffic::{Cast, Kind, Original, Planned};
 
 /// A request as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,18 +86,14 @@ impl Signing<'_> {
             Kind::WrongKey => self.merchants.get((planned.merchant + 1) % cast.suspended().max(1))?,
             _ => merchant,
         };
-        let appid = if planned.kind == Kind::ForbiddenInterface { "wx-of-nobody" } else { self.appid };
-        let mut body = format!(
-            r#"{{"appid":"{appid}","mchid":"{}","description":"an order","out_trade_no":"{}","notify_url":"https://shop.example/paid","amount":{{"total":{},"currency":"CNY"}},"payer":{{"openid":"o-{}"}}}}"#,
-            merchant.mchid,
-            self.order(planned),
-            planned.amount_fen,
-            planned.customer,
-        );
+        let (path, mut body) = match planned.original {
+            None => (PATH, self.payment(planned, merchant)),
+            Some(original) => (REFUND_PATH, self.refund(planned, original)),
+        };
         let age_s = if planned.kind == Kind::Stale { STALE_S } else { 0 };
         let timestamp_s = self.starts_s.saturating_add_unsigned(planned.at.as_secs()) - age_s;
         let nonce = format!("{:016x}{number:016x}", self.run);
-        let message = format!("POST\n{PATH}\n{timestamp_s}\n{nonce}\n{body}\n");
+        let message = format!("POST\n{path}\n{timestamp_s}\n{nonce}\n{body}\n");
         let signature = STANDARD.encode(signer.key.sign(message.as_bytes()));
         if planned.kind == Kind::Tampered {
             // As long as before, so that nothing but the signature can tell.
@@ -113,7 +109,7 @@ impl Signing<'_> {
             String::new()
         };
         let head = format!(
-            "POST {PATH} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nUser-Agent: loadtest\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nUser-Agent: loadtest\r\n\
              Content-Type: application/json\r\n{facts}Authorization: WECHATPAY2-SHA256-RSA2048 mchid=\"{}\",\
              nonce_str=\"{nonce}\",signature=\"{signature}\",timestamp=\"{timestamp_s}\",serial_no=\"{}\"\r\n\
              Content-Length: {}\r\n\r\n",
@@ -124,8 +120,30 @@ impl Signing<'_> {
         Some((head + &body).into_bytes())
     }
 
-    fn order(&self, planned: &Planned) -> String {
-        format!("L{:08x}N{:010}", self.run & 0xffff_ffff, planned.order)
+    fn payment(&self, planned: &Planned, merchant: &Merchant) -> String {
+        let appid = if planned.kind == Kind::ForbiddenInterface { "wx-of-nobody" } else { self.appid };
+        format!(
+            r#"{{"appid":"{appid}","mchid":"{}","description":"an order","out_trade_no":"{}","notify_url":"https://shop.example/paid","amount":{{"total":{},"currency":"CNY"}},"payer":{{"openid":"o-{}"}}}}"#,
+            merchant.mchid,
+            self.number(planned.order),
+            planned.amount_fen,
+            planned.customer,
+        )
+    }
+
+    fn refund(&self, planned: &Planned, original: Original) -> String {
+        format!(
+            r#"{{"out_trade_no":"{}","out_refund_no":"{}","reason":"an order","amount":{{"refund":{},"total":{},"currency":"CNY"}}}}"#,
+            self.number(original.order),
+            self.number(planned.order),
+            planned.amount_fen,
+            original.amount_fen,
+        )
+    }
+
+    /// Writes the number of an order or a refund.
+    fn number(&self, order: usize) -> String {
+        format!("L{:08x}N{order:010}", self.run & 0xffff_ffff)
     }
 }
 
@@ -136,6 +154,9 @@ pub fn customer(number: usize) -> String {
 
 /// Where orders of the interface JSAPI are placed.
 pub const PATH: &str = "/v3/pay/transactions/jsapi";
+
+/// Where refunds are asked for.
+const REFUND_PATH: &str = "/v3/refund/domestic/refunds";
 
 /// How old a stale request is, in seconds: more than any gate tolerates.
 const STALE_S: i64 = 3600;
@@ -152,7 +173,6 @@ mod tests {
 
     use super::*;
     use crate::keys::LoadKey;
-    use crate::traffic::Channel;
 
     fn merchants() -> Vec<Merchant> {
         let mut random = StdRng::seed_from_u64(4);
@@ -173,7 +193,8 @@ mod tests {
     fn planned(order: usize, kind: Kind) -> Planned {
         let order = if kind == Kind::Replay { 0 } else { order };
         let at = Duration::from_secs(order as u64);
-        Planned { at, kind, merchant: 1, customer: 7, channel: Channel::Balance, amount_fen: 5, order }
+        let original = (kind == Kind::Refund).then_some(Original { order: 0, amount_fen: 9 });
+        Planned { at, kind, merchant: 1, customer: 7, amount_fen: 5, order, original, ..Planned::nothing() }
     }
 
     fn field<'a>(text: &'a str, name: &str) -> &'a str {
@@ -186,7 +207,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let text = String::from_utf8(prepared.bytes.clone()).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-        let message = format!("POST\n{PATH}\n{}\n{}\n{body}\n", field(head, "timestamp"), field(head, "nonce_str"));
+        let path = head.split(' ').nth(1).expect("a path");
+        let message = format!("POST\n{path}\n{}\n{}\n{body}\n", field(head, "timestamp"), field(head, "nonce_str"));
         let signature = STANDARD.decode(field(head, "signature")).expect("Base64");
         let file = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
@@ -208,9 +230,20 @@ mod tests {
     #[test]
     fn requests_are_signed_as_openssl_verifies_them_and_broken_ones_are_not() {
         let merchants = merchants();
-        let kinds = [Kind::Payment, Kind::Tampered, Kind::WrongKey, Kind::Stale, Kind::Duplicate];
+        let kinds = [Kind::Payment, Kind::Tampered, Kind::WrongKey, Kind::Stale, Kind::Duplicate, Kind::Refund];
         let verdicts: Vec<_> = signed(&merchants, &kinds).iter().map(|one| holds(one, &merchants[1].key)).collect();
-        assert_eq!(verdicts, [true, false, false, true, true]);
+        assert_eq!(verdicts, [true, false, false, true, true, true]);
+    }
+
+    #[test]
+    fn a_refund_names_its_payment_and_has_a_number_of_its_own() {
+        let signed = signed(&merchants(), &[Kind::Payment, Kind::Refund]);
+        let text = |number: usize| String::from_utf8(signed[number].bytes.clone()).expect("text");
+        assert!(text(0).contains(r#""out_trade_no":"L00000009N0000000000""#), "{}", text(0));
+        let refund = text(1);
+        assert!(refund.starts_with("POST /v3/refund/domestic/refunds HTTP/1.1\r\n"), "{refund}");
+        let body = r#"{"out_trade_no":"L00000009N0000000000","out_refund_no":"L00000009N0000000001","#;
+        assert!(refund.contains(body) && refund.contains(r#""refund":5,"total":9"#), "{refund}");
     }
 
     #[test]

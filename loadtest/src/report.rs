@@ -14,7 +14,7 @@ use crate::machine::{self, Machine};
 use crate::run::Measured;
 use crate::scenario::Scenario;
 use crate::session::Options;
-use crate::settling::Bookkeeper;
+use crate::settling::{ADMISSIONS, Bookkeeper, Settles};
 use crate::watch::Resident;
 
 /// What a run came to. Latencies are in microseconds. What only a gate has is empty or absent for a bare server.
@@ -33,6 +33,8 @@ pub struct Report {
     pub per_second: f64,
     pub sent: u64,
     pub unsent: u64,
+    /// Refunds that were left out: their payments were refused, or not committed yet.
+    pub withheld: u64,
     pub admitted: u64,
     pub refused: u64,
     /// Answers of a server that does not decide.
@@ -41,6 +43,9 @@ pub struct Report {
     pub failed: u64,
     /// Refusals by status and code, or in this process by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Answers to each kind of request: `admitted`, `duplicate` where the gate says so, or the code of a refusal. Behind a
+    /// proxy nobody says so: there it is `admitted again` where the decision was known.
+    pub answers: BTreeMap<&'static str, BTreeMap<String, u64>>,
     pub latency_us: Quantiles,
     pub service_us: Quantiles,
     /// How late the generator was by itself.
@@ -56,11 +61,16 @@ pub struct Report {
     /// Requests that were sent again to learn what became of them, and those of which it is still unknown.
     pub resolved: usize,
     pub unresolved: usize,
-    /// Whether all payments were settled that were to be, and how many the gate refused to settle.
+    /// Whether all was settled that was to be.
     pub settled_all: bool,
-    pub settles_refused: u64,
+    pub settles: Settles,
     pub payments_admitted: usize,
     pub payments_fen: u64,
+    /// Refunds that were committed, and what they gave back of their payments.
+    pub refunds: usize,
+    pub refunds_fen: u64,
+    /// Admissions of a decision that was known already, by the rig's own books: each counts once.
+    pub repeats: u64,
     pub books: Option<Books>,
 }
 
@@ -109,12 +119,14 @@ impl Report {
             per_second: done as f64 / measured.took.as_secs_f64().max(1e-9),
             sent: measured.sent,
             unsent: measured.unsent,
+            withheld: measured.withheld,
             admitted: measured.admitted,
             refused: measured.refused,
             answered: measured.answered,
             timed_out: measured.timed_out,
             failed: measured.failed,
             refusals: BTreeMap::new(),
+            answers: BTreeMap::new(),
             latency_us: Quantiles::of(&measured.latency),
             service_us: Quantiles::of(&measured.service),
             lateness_us: Quantiles::of(&measured.lateness),
@@ -125,9 +137,12 @@ impl Report {
             resolved: 0,
             unresolved: 0,
             settled_all: true,
-            settles_refused: 0,
+            settles: Settles::default(),
             payments_admitted: 0,
             payments_fen: 0,
+            refunds: 0,
+            refunds_fen: 0,
+            repeats: 0,
             books: None,
         }
     }
@@ -142,16 +157,21 @@ impl Report {
         signed_per_second: f64,
     ) -> Self {
         let (payments_admitted, payments_fen) = keeper.ledger.admitted();
+        let (refunds, refunds_fen) = keeper.ledger.refunded();
         let differences_count = verdict.differences.len();
         let shown = verdict.differences.into_iter().take(DIFFERENCES_SHOWN).collect();
         Self {
             scenario: Some(scenario.clone()),
             key_primes: Some(options.primes),
             signed_per_second: Some(signed_per_second),
-            refusals: keeper.codes.clone(),
-            settles_refused: keeper.refused_settles,
+            refusals: refusals(&keeper.answers),
+            answers: keeper.answers.clone(),
+            settles: keeper.settles,
             payments_admitted,
             payments_fen,
+            refunds,
+            refunds_fen,
+            repeats: keeper.ledger.repeats(),
             books: Some(Books {
                 balanced: differences_count == 0,
                 accounts: verdict.accounts,
@@ -166,7 +186,7 @@ impl Report {
     /// Tells whether the run counts, and the books balance. A server without books answers all, with what it always does.
     pub const fn is_good(&self) -> bool {
         let balanced = match &self.books {
-            Some(books) => books.balanced && self.unresolved == 0 && self.settled_all,
+            Some(books) => books.balanced && self.unresolved == 0 && self.settled_all && self.settles.refused == 0,
             None => self.refused == 0 && self.timed_out == 0 && self.failed == 0,
         };
         self.valid && balanced
@@ -179,6 +199,15 @@ impl Report {
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         std::fs::write(folder.join(RESULT_FILE), serde_json::to_vec_pretty(self)?)
     }
+}
+
+/// Adds up the refusals of all kinds of requests.
+fn refusals(answers: &BTreeMap<&'static str, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut refusals = BTreeMap::new();
+    for (answer, count) in answers.values().flatten().filter(|(answer, _)| !ADMISSIONS.contains(&answer.as_str())) {
+        *refusals.entry(answer.clone()).or_default() += count;
+    }
+    refusals
 }
 
 /// Where the latencies go, second by second.

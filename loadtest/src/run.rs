@@ -72,7 +72,10 @@ pub struct Measured {
     /// How late the generator noticed that requests were due, in nanoseconds.
     pub lateness: Histogram<u64>,
     pub sent: u64,
+    /// Requests that there was no time or connection for.
     pub unsent: u64,
+    /// Requests that were left out because what they follow on did not come about.
+    pub withheld: u64,
     pub admitted: u64,
     pub refused: u64,
     pub answered: u64,
@@ -92,6 +95,9 @@ pub trait Observer {
 
     /// Does what is due; called often, and must not take long.
     fn tick(&mut self, now: Instant);
+
+    /// Tells whether a request may be sent, now that it is due; one that may not is left out.
+    fn may_send(&mut self, prepared: &Prepared) -> bool;
 }
 
 /// Sends all requests; every latency goes to the log, and `watch` looks on.
@@ -113,7 +119,7 @@ pub fn drive(
     loop {
         let now = Instant::now();
         run.notice(now);
-        run.send(target, now)?;
+        run.send(target, observer, now)?;
         target.poll(run.patience(), &mut answers)?;
         for answered in answers.drain(..) {
             let latency = run.take(&answered);
@@ -164,12 +170,17 @@ impl Run<'_> {
         }
     }
 
-    fn send(&mut self, target: &mut dyn Target, now: Instant) -> Result<(), TargetError> {
+    fn send(&mut self, target: &mut dyn Target, observer: &mut dyn Observer, now: Instant) -> Result<(), TargetError> {
         if now.duration_since(self.start) > self.pace.run + self.pace.drain {
             return Ok(());
         }
         while let Some(number) = self.due.front().copied() {
             let Some(prepared) = self.requests.get(number) else { break };
+            if !observer.may_send(prepared) {
+                self.due.pop_front();
+                self.measured.withheld += 1;
+                continue;
+            }
             if !target.send(number, prepared)? {
                 break;
             }
@@ -256,6 +267,7 @@ impl Measured {
             lateness: histogram(),
             sent: 0,
             unsent: 0,
+            withheld: 0,
             admitted: 0,
             refused: 0,
             answered: 0,

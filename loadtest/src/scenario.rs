@@ -19,11 +19,11 @@ pub struct Scenario {
     /// Part of the requests that are something else than a plain payment, in per cent.
     #[serde(default)]
     pub hostile: Hostile,
-    /// What becomes of admitted payments in check mode, in per cent of them; the rest stays held.
+    /// What becomes of admitted payments and refunds, in per cent of them; nothing is ever heard of the rest.
     #[serde(default)]
     pub settles: Settles,
     pub arrivals: Arrivals,
-    /// The limits of the gate, as in its configuration; only `per`, `when.channel`, `when.category` and ceilings.
+    /// The limits of the gate, as in its configuration; only `per`, `when.channel`, `when.category`, `refund` and ceilings.
     #[serde(default)]
     pub limit: Vec<Limit>,
     /// The clock of an in-process gate at the start, RFC 3339; other targets run by the clock of the machine.
@@ -84,6 +84,8 @@ pub struct Hostile {
     pub suspended: f64,
     /// An order sent before, signed anew.
     pub duplicate: f64,
+    /// A refund, of all or a part of what is left of a payment that was committed before.
+    pub refund: f64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -91,8 +93,14 @@ pub struct Hostile {
 pub struct Settles {
     pub commit: f64,
     pub release: f64,
+    /// Committed when it is too late. Where holds run out in the run, after that: the gate takes them again. Elsewhere
+    /// after a release: the gate refuses, and takes nothing.
+    pub late: f64,
     /// How long after the verdict a payment is settled, in milliseconds.
     pub delay_ms: u64,
+    /// How long a hold lasts where holds run out in the run, in seconds: in this process, where the clock is put forward
+    /// at the end, and where the run waits for it. Other gates keep their default, of days.
+    pub hold_s: Option<u32>,
 }
 
 /// When requests are to be sent.
@@ -117,6 +125,8 @@ pub struct Limit {
     pub per: Vec<Part>,
     #[serde(default, skip_serializing_if = "When::is_empty")]
     pub when: When,
+    #[serde(default)]
+    pub refund: Refunds,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction_fen: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +152,17 @@ pub enum Part {
     Customer,
     Merchant,
     Category,
+}
+
+/// What a refund does to a limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refunds {
+    /// It gives back the room that the payment took.
+    #[default]
+    Return,
+    /// It gives back nothing.
+    Keep,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -234,9 +255,14 @@ impl Scenario {
             (whole(&[self.channels.quick_pay, self.channels.balance]), "channels", "the shares must add up to 100"),
             (part(&self.hostile.shares()), "hostile", "the shares must not add up to more than 100"),
             (
-                part(&[self.settles.commit, self.settles.release]),
+                part(&[self.settles.commit, self.settles.release, self.settles.late]),
                 "settles",
                 "the shares must not add up to more than 100",
+            ),
+            (
+                self.settles.hold_s.map_or(self.settles.late == 0.0, |hold_s| HOLD_S.contains(&hold_s)),
+                "settles.hold_s",
+                "write 60 to 3600; late settles need it",
             ),
             (!rates.is_empty() && rates.iter().all(|rate| *rate > 0.0), "arrivals.per_second", "write more than 0"),
         ];
@@ -246,9 +272,10 @@ impl Scenario {
 
 impl Hostile {
     /// Returns the shares, in the order of the fields.
-    pub fn shares(&self) -> [f64; 8] {
-        let Self { replay, stale, tampered, wrong_key, revoked, forbidden_interface, suspended, duplicate } = self;
-        [*replay, *stale, *tampered, *wrong_key, *revoked, *forbidden_interface, *suspended, *duplicate]
+    pub fn shares(&self) -> [f64; 9] {
+        let Self { replay, stale, tampered, wrong_key, revoked, forbidden_interface, suspended, duplicate, refund } =
+            self;
+        [*replay, *stale, *tampered, *wrong_key, *revoked, *forbidden_interface, *suspended, *duplicate, *refund]
     }
 }
 
@@ -265,6 +292,9 @@ const SHIPPED: [(&str, &str); 5] = [
     ("hostile", include_str!("../scenarios/hostile.toml")),
     ("month_end", include_str!("../scenarios/month_end.toml")),
 ];
+
+/// How long holds may last that run out in a run, in seconds: a gate takes no shorter ones, and nobody waits for longer.
+const HOLD_S: std::ops::RangeInclusive<u32> = 60..=3600;
 
 const MERCHANTS_MAX: usize = 10_000;
 const CUSTOMERS_MAX: usize = 10_000_000;
@@ -300,6 +330,8 @@ mod tests {
             ("quick_pay = 70", "quick_pay = 71", "channels"),
             ("least_fen = 100", "least_fen = 0", "amounts"),
             ("commit = 80", "commit = 101", "settles"),
+            ("commit = 80", "commit = 80\nlate = 1", "settles.hold_s"),
+            ("commit = 80", "commit = 80\nhold_s = 59", "settles.hold_s"),
             ("count = 100\n", "count = 0\n", "merchants.count"),
         ] {
             let changed = text.replacen(from, to, 1);

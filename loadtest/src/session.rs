@@ -46,6 +46,9 @@ pub struct Options {
     /// A Unix socket in place of TCP.
     #[arg(long, conflicts_with = "tls")]
     pub socket: bool,
+    /// Wait, at a gate in a process of its own, until the holds have run out, some two minutes: then late settles are late.
+    #[arg(long)]
+    pub wait_for_holds: bool,
     /// Primes of each key: 2 as usual, or 4, 8 or 16, which sign faster and verify alike.
     #[arg(long, default_value_t = 16, value_parser = primes)]
     pub primes: usize,
@@ -148,6 +151,10 @@ pub fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Res
         return Err(SessionError::Impossible(
             "the scenario sets the clock: it runs with --target in-process only".into(),
         ));
+    }
+    if options.wait_for_holds && scenario.settles.hold_s.is_none() {
+        let why = "--wait-for-holds: the scenario says no `settles.hold_s`; write it there, or leave the option out";
+        return Err(SessionError::Impossible(why.to_owned()));
     }
     let stage = Stage::set(options, &scenario, tell)?;
     match options.target {

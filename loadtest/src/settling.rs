@@ -1,92 +1,164 @@
 //! What becomes of admitted payments: some are committed, some released, after a while.
 
-use std::collections::VecDeque;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+mod remote;
 
-use rand::RngExt as _;
-use rand::rngs::StdRng;
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::ledger::{Ledger, Names};
 use crate::pool::Prepared;
 use crate::run::Observer;
-use crate::scenario::Settles;
 use crate::target::{Answered, Outcome};
-use crate::wire::{Bounds, Target, Wire, WireError};
+use crate::traffic::{Fate, Kind};
 
-/// A payment that is to be settled, or was.
+pub use remote::Remote;
+
+/// An order that is to be settled, or was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settle {
     pub decision: u128,
     pub commit: bool,
 }
 
-/// Settles payments at a gate.
+/// What a gate says to a settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done; `late` where a commit came after the hold had run out.
+    Done { late: bool },
+    /// It was settled otherwise before.
+    Conflict,
+    /// The gate does not know the decision.
+    Unknown,
+    /// Anything else, or no answer.
+    Failed,
+}
+
+/// Settles orders at a gate.
 pub trait Settler {
     /// Takes one to be settled soon.
     fn settle(&mut self, settle: Settle);
 
-    /// Returns those that were settled since, and whether they could be.
-    fn settled(&mut self) -> Vec<(Settle, bool)>;
+    /// Returns those that were settled since, and what the gate said.
+    fn settled(&mut self) -> Vec<(Settle, Settled)>;
 }
 
-/// Enters each answer in the ledger, and has a part of the payments settled.
+/// How orders were settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Settles {
+    /// Commits in time, and releases.
+    pub committed: u64,
+    pub released: u64,
+    /// Commits after the hold had run out, which the gate took past any ceiling.
+    pub committed_late: u64,
+    /// Commits after a release, which the gate refused and took nothing for.
+    pub conflicts: u64,
+    /// Orders whose hold ran out.
+    pub expired: u64,
+    /// Those that the gate refused and should not have.
+    pub refused: u64,
+}
+
+/// Enters each answer in the ledger, and has orders settled as they are fated.
 pub struct Bookkeeper<'a> {
     pub ledger: Ledger,
     names: Names<'a>,
-    settles: &'a Settles,
     settler: &'a mut dyn Settler,
-    random: StdRng,
+    /// How long after its admission an order is settled.
+    delay: Duration,
+    /// Whether holds run out in this run.
+    holds_end: bool,
     /// Those to be settled, by when.
     due: VecDeque<(Instant, Settle)>,
     /// Handed to the settler and not heard of.
     under_way: usize,
-    /// Decisions met before: what is answered twice is settled once.
-    known: std::collections::HashSet<u128>,
+    /// Those to be committed when their holds have run out.
+    late: Vec<u128>,
+    /// Those to be committed after a release.
+    contradicted: HashSet<u128>,
     /// Requests of which nobody can tell what became of them.
     pub unknown: Vec<usize>,
-    /// Codes of refusals, and how often.
-    pub codes: std::collections::BTreeMap<String, u64>,
-    pub refused_settles: u64,
+    /// What was answered to each kind of request, and how often.
+    pub answers: BTreeMap<&'static str, BTreeMap<String, u64>>,
+    pub settles: Settles,
 }
 
 impl<'a> Bookkeeper<'a> {
-    /// Begins with empty books.
-    pub fn new(names: Names<'a>, settles: &'a Settles, settler: &'a mut dyn Settler, random: StdRng) -> Self {
+    /// Begins with empty books. `holds_end` tells whether [`Self::end_holds`] will be called.
+    pub fn new(names: Names<'a>, settler: &'a mut dyn Settler, holds_end: bool) -> Self {
         Self {
             ledger: Ledger::default(),
             names,
-            settles,
             settler,
-            random,
+            delay: Duration::from_millis(names.scenario.settles.delay_ms),
+            holds_end,
             due: VecDeque::new(),
             under_way: 0,
-            known: std::collections::HashSet::new(),
+            late: Vec::new(),
+            contradicted: HashSet::new(),
             unknown: Vec::new(),
-            codes: std::collections::BTreeMap::new(),
-            refused_settles: 0,
+            answers: BTreeMap::new(),
+            settles: Settles::default(),
         }
     }
 
-    /// Enters an admission.
-    pub fn admit(&mut self, decision: u128, prepared: &Prepared, as_of_s: i64, now: Instant) {
-        self.ledger.admit(decision, &prepared.planned, as_of_s, self.names);
-        if !self.known.insert(decision) {
-            return;
+    /// Enters an outcome; `false` where nobody can tell what became of the request.
+    pub fn enter(&mut self, outcome: &Outcome, prepared: &Prepared, as_of_s: i64, now: Instant) -> bool {
+        let answer = match outcome {
+            Outcome::Admitted { decision, duplicate } => self.admit(*decision, *duplicate, prepared, as_of_s, now),
+            Outcome::Refused { code } => code.as_str(),
+            Outcome::Answered | Outcome::Unknown { .. } => return false,
+        };
+        let answers = self.answers.entry(prepared.planned.kind.as_str()).or_default();
+        match answers.get_mut(answer) {
+            Some(count) => *count += 1,
+            None => drop(answers.insert(answer.to_owned(), 1)),
         }
-        let drawn = self.random.random::<f64>() * 100.0;
-        let Settles { commit, release, delay_ms } = *self.settles;
-        if drawn < commit + release {
-            self.due.push_back((now + Duration::from_millis(delay_ms), Settle { decision, commit: drawn < commit }));
+        true
+    }
+
+    /// Enters an admission; returns what the gate calls it. A proxy's upstream says nothing of duplicates: there it is
+    /// called by what these books know of the decision.
+    fn admit(
+        &mut self,
+        decision: u128,
+        duplicate: Option<bool>,
+        prepared: &Prepared,
+        as_of_s: i64,
+        now: Instant,
+    ) -> &'static str {
+        let known = self.ledger.knows(decision);
+        self.ledger.admit(decision, duplicate, &prepared.planned, as_of_s, self.names);
+        if !known {
+            self.decree(decision, prepared.planned.fate, now);
         }
+        let [new, again, duplicated] = ADMISSIONS;
+        match duplicate {
+            Some(true) => duplicated,
+            None if known => again,
+            Some(false) | None => new,
+        }
+    }
+
+    fn decree(&mut self, decision: u128, fate: Fate, now: Instant) {
+        let commit = match fate {
+            Fate::Missing => return,
+            Fate::Late if self.holds_end => return self.late.push(decision),
+            Fate::Late => {
+                self.contradicted.insert(decision);
+                false
+            }
+            Fate::Commit => true,
+            Fate::Release => false,
+        };
+        self.due.push_back((now + self.delay, Settle { decision, commit }));
     }
 
     /// Settles all that is left, and waits until it is done; `false` where it takes too long.
     pub fn finish(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
         while !self.due.is_empty() || self.under_way > 0 {
-            self.tick(Instant::now() + Duration::from_millis(self.settles.delay_ms));
+            self.tick(Instant::now() + self.delay);
             if began.elapsed() > patience {
                 return false;
             }
@@ -94,18 +166,41 @@ impl<'a> Bookkeeper<'a> {
         }
         true
     }
+
+    /// Enters that all holds have run out, and has those committed that are late: [`Self::finish`] waits for them.
+    pub fn end_holds(&mut self) {
+        self.settles.expired = self.ledger.expire() as u64;
+        let now = Instant::now();
+        self.due.extend(self.late.drain(..).map(|decision| (now, Settle { decision, commit: true })));
+    }
+
+    fn take(&mut self, Settle { decision, commit }: Settle, settled: Settled, now: Instant) {
+        let settles = &mut self.settles;
+        // Those released for that: first the release comes back, then the commit.
+        let contradicts = commit && self.contradicted.contains(&decision);
+        match (settled, commit) {
+            (Settled::Conflict | Settled::Unknown, true) if contradicts => settles.conflicts += 1,
+            (Settled::Done { late }, true) => {
+                *if late { &mut settles.committed_late } else { &mut settles.committed } += 1;
+                self.ledger.commit(decision, late, self.names);
+            }
+            (Settled::Done { .. }, false) => {
+                settles.released += 1;
+                self.ledger.release(decision);
+                if self.contradicted.contains(&decision) {
+                    self.due.push_back((now + self.delay, Settle { decision, commit: true }));
+                }
+            }
+            (Settled::Conflict | Settled::Unknown | Settled::Failed, _) => settles.refused += 1,
+        }
+    }
 }
 
 impl Observer for Bookkeeper<'_> {
     fn answered(&mut self, prepared: &Prepared, answered: &Answered) {
-        match &answered.outcome {
-            Outcome::Admitted { decision } => {
-                let as_of_s = answered.as_of_s.unwrap_or_else(crate::now_s);
-                self.admit(*decision, prepared, as_of_s, answered.at);
-            }
-            Outcome::Refused { code } => *self.codes.entry(code.clone()).or_default() += 1,
-            Outcome::Answered => {}
-            Outcome::Unknown { .. } => self.unknown.push(answered.request),
+        let as_of_s = answered.as_of_s.unwrap_or_else(crate::now_s);
+        if !self.enter(&answered.outcome, prepared, as_of_s, answered.at) {
+            self.unknown.push(answered.request);
         }
     }
 
@@ -117,108 +212,22 @@ impl Observer for Bookkeeper<'_> {
         if self.under_way == 0 {
             return;
         }
-        for (Settle { decision, commit }, done) in self.settler.settled() {
+        for (settle, settled) in self.settler.settled() {
             self.under_way = self.under_way.saturating_sub(1);
-            match (done, commit) {
-                (true, true) => self.ledger.commit(decision),
-                (true, false) => self.ledger.release(decision),
-                (false, _) => self.refused_settles += 1,
-            }
+            self.take(settle, settled, now);
         }
     }
-}
 
-/// Settles through the control listener of a gate, from a thread of its own.
-pub struct Remote {
-    orders: Option<Sender<Settle>>,
-    done: Receiver<(Settle, bool)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Remote {
-    /// Connects to the control listener.
-    ///
-    /// # Errors
-    /// Where nobody listens there.
-    pub fn connect(control: &Target) -> Result<Self, WireError> {
-        let bounds = Bounds { answer_bytes_max: 1 << 16, answer_timeout: Duration::from_secs(5) };
-        let wire = Wire::connect(control, CONNECTIONS, bounds)?;
-        let (orders, received) = channel();
-        let (sender, done) = channel();
-        let thread = thread::spawn(move || serve(wire, &received, &sender));
-        Ok(Self { orders: Some(orders), done, thread: Some(thread) })
+    /// A refund follows on a payment that was committed: where that was refused, or is not settled yet, there is none.
+    fn may_send(&mut self, prepared: &Prepared) -> bool {
+        let planned = &prepared.planned;
+        planned.kind != Kind::Refund
+            || planned.original.is_some_and(|original| self.ledger.is_committed(planned.merchant, original.order))
     }
 }
 
-impl Settler for Remote {
-    fn settle(&mut self, settle: Settle) {
-        // Where the thread has ended, nobody settles: the books show it.
-        let _ = self.orders.as_ref().map(|orders| orders.send(settle));
-    }
+/// What admissions are called: new, of a decision that these books know, and a duplicate by the gate's own word.
+pub const ADMISSIONS: [&str; 3] = ["admitted", "admitted again", "duplicate"];
 
-    fn settled(&mut self) -> Vec<(Settle, bool)> {
-        self.done.try_iter().collect()
-    }
-}
-
-impl Drop for Remote {
-    fn drop(&mut self) {
-        self.orders = None;
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-fn serve(mut wire: Wire, orders: &Receiver<Settle>, done: &Sender<(Settle, bool)>) {
-    let mut sent: Vec<Settle> = Vec::new();
-    let (mut open, mut ended) = (0_usize, false);
-    let mut next: Option<Settle> = None;
-    while !ended || open > 0 || next.is_some() {
-        while wire.idle() > 0 {
-            if next.is_none() {
-                next = match orders.try_recv() {
-                    Ok(settle) => Some(settle),
-                    Err(TryRecvError::Empty) => None,
-                    Err(TryRecvError::Disconnected) => {
-                        ended = true;
-                        None
-                    }
-                };
-            }
-            let Some(settle) = next.take() else { break };
-            let verb = if settle.commit { "commit" } else { "release" };
-            let request = format!(
-                "POST /v1/decisions/{:032x}/{verb} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
-                settle.decision
-            );
-            match wire.send(sent.len() as u64, request.as_bytes()) {
-                Ok(true) => {
-                    sent.push(settle);
-                    open += 1;
-                }
-                Ok(false) => {
-                    next = Some(settle);
-                    break;
-                }
-                Err(_) => return,
-            }
-        }
-        let polled = wire.poll(Some(POLL), &mut |answer| {
-            open = open.saturating_sub(1);
-            let settle = usize::try_from(answer.tag).ok().and_then(|tag| sent.get(tag));
-            let settled = answer.outcome.is_ok_and(|answer| answer.status == 200);
-            let _ = settle.map(|settle| done.send((*settle, settled)));
-        });
-        if polled.is_err() {
-            return;
-        }
-        if open == 0 {
-            sent.clear();
-        }
-    }
-}
-
-/// Connections to the control listener.
-const CONNECTIONS: usize = 4;
-
-/// How often new orders are looked for.
-const POLL: Duration = Duration::from_millis(1);
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,9 @@ use crate::wire::{Failure, Wire, WireError};
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It may pass, under this decision.
-    Admitted { decision: u128 },
+    /// It may pass, under this decision. Whether the gate calls it a duplicate, of an order that it has admitted before,
+    /// is not known behind a proxy.
+    Admitted { decision: u128, duplicate: Option<bool> },
     /// It was refused, with this code.
     Refused { code: String },
     /// It was answered, by a server that does not decide.
@@ -97,13 +98,17 @@ pub fn read(status: u16, body: &[u8]) -> Outcome {
     struct Body<'a> {
         #[serde(borrow)]
         decision: Option<&'a str>,
+        duplicate: Option<bool>,
         #[serde(borrow)]
         code: Option<std::borrow::Cow<'a, str>>,
     }
     let body: Option<Body<'_>> = serde_json::from_slice(body).ok();
     let decision = body.as_ref().and_then(|body| u128::from_str_radix(body.decision?, 16).ok());
     match (status, decision) {
-        (200..=299, Some(decision)) => Outcome::Admitted { decision },
+        (200..=299, Some(decision)) => {
+            let duplicate = body.as_ref().and_then(|body| body.duplicate);
+            Outcome::Admitted { decision, duplicate }
+        }
         // A gate that fails, or an upstream that does: what became of it nobody can tell.
         (200..=299 | 500.., _) => Outcome::Unknown { timed_out: false },
         _ => {
@@ -120,7 +125,10 @@ mod tests {
     #[test]
     fn verdicts_are_read_and_what_is_none_is_unknown() {
         let admitted = br#"{"decision":"596049f79d0ba3ecae694f94cd9bea46","merchant":"1","duplicate":false}"#;
-        assert_eq!(read(200, admitted), Outcome::Admitted { decision: 0x5960_49f7_9d0b_a3ec_ae69_4f94_cd9b_ea46 });
+        let decision = 0x5960_49f7_9d0b_a3ec_ae69_4f94_cd9b_ea46;
+        assert_eq!(read(200, admitted), Outcome::Admitted { decision, duplicate: Some(false) });
+        let forwarded = br#"{"prepay_id":"wx20","decision":"596049f79d0ba3ecae694f94cd9bea46"}"#;
+        assert_eq!(read(200, forwarded), Outcome::Admitted { decision, duplicate: None });
         let refused = br#"{"code":"RULE_LIMIT","message":"a \"limit\""}"#;
         assert_eq!(read(403, refused), Outcome::Refused { code: "403 RULE_LIMIT".to_owned() });
         assert_eq!(read(404, b"<html>"), Outcome::Refused { code: "404 404".to_owned() });

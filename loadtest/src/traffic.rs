@@ -1,10 +1,11 @@
 //! The requests of a run: who asks for what, worked out before anything is signed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::{Rng, RngExt as _};
 
-use crate::scenario::{Hostile, Scenario};
+use crate::scenario::{Hostile, Scenario, Settles};
 
 /// One request to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,28 @@ pub struct Planned {
     pub amount_fen: u64,
     /// Number of the order; that of an earlier request where it is a duplicate.
     pub order: usize,
+    /// What is to become of it where it is admitted.
+    pub fate: Fate,
+    /// The payment that a refund is of.
+    pub original: Option<Original>,
+}
+
+/// A payment that is refunded, by the same merchant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original {
+    pub order: usize,
+    pub amount_fen: u64,
+}
+
+/// What is to become of an order that is admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Commit,
+    Release,
+    /// Committed when it is too late.
+    Late,
+    /// Nothing is heard of it.
+    Missing,
 }
 
 impl Planned {
@@ -32,6 +55,8 @@ impl Planned {
             channel: Channel::Balance,
             amount_fen: 0,
             order: 0,
+            fate: Fate::Missing,
+            original: None,
         }
     }
 }
@@ -57,6 +82,8 @@ pub enum Kind {
     Suspended,
     /// An order sent before, signed anew.
     Duplicate,
+    /// Of a payment that was committed before.
+    Refund,
 }
 
 /// How a payment reaches the customer's money.
@@ -78,7 +105,7 @@ impl Channel {
 
 impl Kind {
     /// The kinds that a share of a scenario is given for, in its order.
-    const HOSTILE: [Self; 8] = [
+    const HOSTILE: [Self; 9] = [
         Self::Replay,
         Self::Stale,
         Self::Tampered,
@@ -87,12 +114,13 @@ impl Kind {
         Self::ForbiddenInterface,
         Self::Suspended,
         Self::Duplicate,
+        Self::Refund,
     ];
 
     /// Tells whether no gate may admit it.
     pub const fn is_forbidden(self) -> bool {
         match self {
-            Self::Payment | Self::Replay | Self::Duplicate => false,
+            Self::Payment | Self::Replay | Self::Duplicate | Self::Refund => false,
             Self::Stale
             | Self::Tampered
             | Self::WrongKey
@@ -114,6 +142,7 @@ impl Kind {
             Self::ForbiddenInterface => "forbidden_interface",
             Self::Suspended => "suspended",
             Self::Duplicate => "duplicate",
+            Self::Refund => "refund",
         }
     }
 }
@@ -153,26 +182,41 @@ pub fn plan(scenario: &Scenario, times: &[Duration], random: &mut impl Rng) -> V
     let customers = Zipf::new(scenario.customers.count, scenario.customers.skew);
     let mut planned: Vec<Planned> = Vec::with_capacity(times.len());
     let mut payments: Vec<usize> = Vec::new();
+    let mut refundable = Refundable::new(Duration::from_millis(scenario.settles.delay_ms) + REFUNDED_AFTER);
     for (number, at) in times.iter().enumerate() {
         let kind = kind(&scenario.hostile, random);
-        let earlier = earlier(&payments, random).and_then(|position| planned.get(position));
-        let mut one = match (kind, earlier) {
-            (Kind::Replay | Kind::Duplicate, Some(earlier)) => Planned { kind, ..earlier.clone() },
-            // There is nothing to send again yet.
-            (Kind::Replay | Kind::Duplicate, None) => payment(scenario, &merchants, &customers, number, random),
-            (kind, _) => Planned { kind, ..payment(scenario, &merchants, &customers, number, random) },
+        let again = match kind {
+            Kind::Replay | Kind::Duplicate => {
+                let earlier = earlier(&payments, random).and_then(|position| planned.get(position));
+                earlier.map(|earlier| Planned { kind, ..earlier.clone() })
+            }
+            Kind::Refund => refundable.draw(*at, random).map(|part| Planned {
+                order: number,
+                fate: fate(&scenario.settles, random),
+                ..part
+            }),
+            _ => None,
         };
+        let mut one = again.unwrap_or_else(|| {
+            // What there is nothing earlier for is a plain payment.
+            let kind = if matches!(kind, Kind::Replay | Kind::Duplicate | Kind::Refund) { Kind::Payment } else { kind };
+            Planned { kind, ..payment(scenario, &merchants, &customers, number, random) }
+        });
         one.at = *at;
         match one.kind {
             Kind::Suspended => one.merchant = cast.suspended(),
             Kind::Revoked => one.merchant = cast.revoked(),
-            Kind::Payment => payments.push(number),
+            Kind::Payment => {
+                payments.push(number);
+                refundable.add(&one);
+            }
             Kind::Replay
             | Kind::Stale
             | Kind::Tampered
             | Kind::WrongKey
             | Kind::ForbiddenInterface
-            | Kind::Duplicate => {}
+            | Kind::Duplicate
+            | Kind::Refund => {}
         }
         planned.push(one);
     }
@@ -190,6 +234,65 @@ fn payment(scenario: &Scenario, merchants: &Zipf, customers: &Zipf, order: usize
         channel: if percent(random) < scenario.channels.quick_pay { Channel::QuickPay } else { Channel::Balance },
         amount_fen: random.random_range(amounts.least_fen..=amounts.most_fen),
         order,
+        fate: fate(&scenario.settles, random),
+        original: None,
+    }
+}
+
+fn fate(settles: &Settles, random: &mut impl Rng) -> Fate {
+    let Settles { commit, release, late, .. } = *settles;
+    let drawn = percent(random);
+    if drawn < commit {
+        Fate::Commit
+    } else if drawn < commit + release {
+        Fate::Release
+    } else if drawn < commit + release + late {
+        Fate::Late
+    } else {
+        Fate::Missing
+    }
+}
+
+/// Payments that are to be committed, with what is left of each to be refunded.
+struct Refundable {
+    /// How long after a payment was to be sent its refund may be.
+    after: Duration,
+    /// Those whose time has not come, by their times.
+    ripening: VecDeque<Planned>,
+    /// The amount is what is left.
+    ripe: Vec<Planned>,
+}
+
+impl Refundable {
+    const fn new(after: Duration) -> Self {
+        Self { after, ripening: VecDeque::new(), ripe: Vec::new() }
+    }
+
+    fn add(&mut self, payment: &Planned) {
+        if payment.fate == Fate::Commit {
+            let original = Some(Original { order: payment.order, amount_fen: payment.amount_fen });
+            self.ripening.push_back(Planned { kind: Kind::Refund, original, ..payment.clone() });
+        }
+    }
+
+    /// Draws a refund, of all that is left or of a part; `None` where nothing can be refunded yet.
+    fn draw(&mut self, at: Duration, random: &mut impl Rng) -> Option<Planned> {
+        while let Some(ripe) = self.ripening.pop_front_if(|one| one.at + self.after <= at) {
+            self.ripe.push(ripe);
+        }
+        if self.ripe.is_empty() {
+            return None;
+        }
+        let position = random.random_range(0..self.ripe.len());
+        let left_fen = self.ripe.get(position)?.amount_fen;
+        let all = random.random::<bool>();
+        let fen = if all { left_fen } else { random.random_range(1..=left_fen) };
+        if fen == left_fen {
+            return Some(self.ripe.swap_remove(position));
+        }
+        let one = self.ripe.get_mut(position)?;
+        one.amount_fen = left_fen - fen;
+        Some(Planned { amount_fen: fen, ..one.clone() })
     }
 }
 
@@ -241,6 +344,9 @@ impl Zipf {
 /// Among how many of the last payments the one is that is sent again.
 const RECENT: usize = 1000;
 
+/// How much later than its payment is to be settled a refund is sent.
+const REFUNDED_AFTER: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -264,9 +370,13 @@ mod tests {
         let planned = planned(include_str!("../scenarios/hostile.toml"), 20_000);
         let mut counts: HashMap<Kind, usize> = HashMap::new();
         planned.iter().for_each(|one| *counts.entry(one.kind).or_default() += 1);
-        for (kind, percent) in
-            [(Kind::Payment, 65.0), (Kind::Tampered, 5.0), (Kind::Duplicate, 8.0), (Kind::Revoked, 3.0)]
-        {
+        for (kind, percent) in [
+            (Kind::Payment, 61.0),
+            (Kind::Refund, 4.0),
+            (Kind::Tampered, 5.0),
+            (Kind::Duplicate, 8.0),
+            (Kind::Revoked, 3.0),
+        ] {
             let share = 100.0 * counts[&kind] as f64 / 20_000.0;
             assert!((share - percent).abs() < 1.0, "{kind:?} {share}");
         }
@@ -283,6 +393,24 @@ mod tests {
                 (one.merchant, one.amount_fen, one.customer)
             );
         }
+    }
+
+    #[test]
+    fn refunds_are_of_payments_committed_before_and_never_of_more_than_was_paid() {
+        let text = include_str!("../scenarios/hostile.toml").replace("refund = 4", "refund = 50");
+        let planned = planned(&text, 5000);
+        let mut refunded: HashMap<usize, u64> = HashMap::new();
+        let mut parts = 0;
+        for one in planned.iter().filter(|one| one.kind == Kind::Refund) {
+            let original = one.original.expect("an original");
+            let payment = planned.iter().find(|first| first.order == original.order).expect("the payment");
+            assert!(payment.kind == Kind::Payment && payment.fate == Fate::Commit && payment.at < one.at);
+            assert_eq!((payment.merchant, payment.amount_fen), (one.merchant, original.amount_fen));
+            *refunded.entry(original.order).or_default() += one.amount_fen;
+            assert!(one.amount_fen > 0 && refunded[&original.order] <= original.amount_fen);
+            parts += usize::from(one.amount_fen < original.amount_fen);
+        }
+        assert!(refunded.len() > 500 && parts > 500, "{} {parts}", refunded.len());
     }
 
     #[test]

@@ -75,12 +75,44 @@ fn payments_hover_at_a_ceiling_and_never_pass_it() {
     assert!(refused(&run.1, "RULE_LIMIT") > 0, "{}", run.1["refusals"]);
 }
 
+/// How often the gate gave an answer that contains this to one kind of requests.
+fn answered(result: &Value, kind: &str, answer: &str) -> u64 {
+    let answers = result["answers"][kind].as_object();
+    let counts = answers.into_iter().flatten().filter(|(name, _)| name.contains(answer));
+    counts.map(|(_, count)| count.as_u64().expect("a count")).sum()
+}
+
 #[test]
-fn hostile_traffic_is_refused_each_by_its_code_and_counted_once() {
-    let run = run(&["--scenario", "hostile", "--seconds", "3", "--rate", "300"]);
+fn hostile_traffic_is_answered_kind_by_kind_as_it_deserves_and_counted_once() {
+    let run = run(&["--scenario", "hostile", "--seconds", "4", "--rate", "300"]);
     assert_balanced(&run);
-    for code in ["401 SIGN_ERROR", "403"] {
-        assert!(refused(&run.1, code) > 0, "{code}: {}", run.1["refusals"]);
+    let result = &run.1;
+    let count = |pointer: &str| result.pointer(pointer).and_then(Value::as_u64).expect("a count");
+    for kind in ["stale", "tampered", "wrong_key", "revoked", "forbidden_interface", "suspended"] {
+        assert!(answered(result, kind, "40") > 0, "{kind}: {}", result["answers"]);
+        assert_eq!(answered(result, kind, "admitted") + answered(result, kind, "duplicate"), 0, "{kind}");
+    }
+    assert!(answered(result, "duplicate", "duplicate") > 0, "{}", result["answers"]);
+    assert!(answered(result, "replay", "duplicate") > 0, "{}", result["answers"]);
+    let duplicates = answered(result, "duplicate", "duplicate") + answered(result, "replay", "duplicate");
+    assert!(count("/repeats") >= duplicates - count("/resolved"), "{result}");
+    assert!(answered(result, "refund", "admitted") > 0 && count("/refunds") > 0 && count("/refunds_fen") > 0);
+    // Holds outlast the run: what is committed too late was released before.
+    assert!(count("/settles/conflicts") > 0, "{}", result["settles"]);
+    assert_eq!((count("/settles/committed_late"), count("/settles/expired"), count("/settles/refused")), (0, 0, 0));
+}
+
+#[test]
+fn room_of_holds_that_ran_out_is_given_back_and_taken_again_by_late_commits_to_the_fen() {
+    for scenario in ["hostile", "at_the_ceiling"] {
+        let arguments = ["--scenario", scenario, "--target", "in-process", "--seconds", "3", "--rate", "300"];
+        let run = run(&arguments);
+        assert_balanced(&run);
+        let settles = &run.1["settles"];
+        let count = |key: &str| settles[key].as_u64().expect("a count");
+        assert!(count("committed_late") > 0 && count("expired") > count("committed_late"), "{scenario} {settles}");
+        assert_eq!((count("conflicts"), count("refused")), (0, 0), "{scenario} {settles}");
+        assert!(run.1["refunds"].as_u64().expect("a count") > 0, "{scenario} {}", run.1["answers"]);
     }
 }
 
@@ -206,6 +238,7 @@ fn what_makes_no_sense_is_refused_and_it_is_said_what_to_write() {
         (&["--connections", "0"], "write 1 to 20000"),
         (&["--primes", "3"], "write 2, 4, 8 or 16"),
         (&["--timeout-ms", "0"], "1..=120000"),
+        (&["--scenario", "steady", "--wait-for-holds"], "write it there, or leave the option out"),
         (&["--scenario", "stedy"], "write one of steady, hot_merchant"),
         (&["--target", "bare"], "needs --rate N or --closed N"),
         (&["--target", "bare", "--closed", "1", "--tls"], "leave them out"),

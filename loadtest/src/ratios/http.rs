@@ -16,7 +16,7 @@ use crate::deployment::{Deployment, Gate, MerchantPlan, Plan};
 use crate::pool::{self, Signing};
 use crate::process::pin_to;
 use crate::rivals::{Kind as RivalKind, Rival};
-use crate::traffic::{Cast, Channel, Kind, Planned};
+use crate::traffic::{Cast, Channel, Planned};
 use crate::wire::{Address, Bounds, Target, Wire};
 
 /// Returns the rows; children are started of this program. With `install`, rivals that are missing are fetched first.
@@ -148,13 +148,12 @@ impl Versus {
         let cast = Cast::new(self.deployment.merchants.len().saturating_sub(2));
         let planned: Vec<_> = (0..self.requests)
             .map(|order| Planned {
-                at: Duration::ZERO,
-                kind: Kind::Payment,
                 merchant: self.random.random_range(0..cast.suspended()),
                 customer: self.random.random_range(0..CUSTOMERS),
                 channel: Channel::QuickPay,
                 amount_fen: self.random.random_range(1..1000),
                 order,
+                ..Planned::nothing()
             })
             .collect();
         let signing = Signing {

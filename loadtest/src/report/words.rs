@@ -1,6 +1,6 @@
 //! A report in words, for people: a line for each thing.
 
-use super::{Quantiles, Report};
+use super::{Quantiles, Report, Settles};
 
 impl Report {
     /// Writes the result in words.
@@ -31,8 +31,12 @@ impl Report {
         let Self { admitted, answered, refused, timed_out, failed, .. } = self;
         let passed = if self.books.is_some() { format!("{admitted} admitted") } else { format!("{answered} answered") };
         lines.add("answers", &format!("{passed}, {refused} refused, {timed_out} timed out, {failed} failed"));
-        for (code, count) in &self.refusals {
-            lines.add("", &format!("{count} {code}"));
+        for (kind, answers) in &self.answers {
+            let answers: Vec<_> = answers.iter().map(|(answer, count)| format!("{count} {answer}")).collect();
+            lines.add("", &format!("{kind}: {}", answers.join(", ")));
+        }
+        if self.withheld > 0 {
+            lines.add("", &format!("{} refunds left out: their payments were not committed", self.withheld));
         }
     }
 
@@ -69,9 +73,13 @@ impl Report {
         let payments = format!("{payments_admitted} payments of {payments_fen} fen");
         lines.add("books", &format!("{verdict}: {accounts} accounts, {used_fen} fen in them; {payments}"));
         books.differences.iter().for_each(|difference| lines.add("", difference));
-        if !self.settled_all || self.settles_refused > 0 {
-            let Self { settles_refused, settled_all, .. } = self;
-            lines.add("settles", &format!("{settles_refused} refused by the gate; all done: {settled_all}"));
+        let Self { refunds, refunds_fen, repeats, .. } = self;
+        lines.add("", &format!("{refunds} refunds of {refunds_fen} fen; {repeats} answers of decisions known before"));
+        let Settles { committed, released, committed_late, conflicts, expired, refused } = self.settles;
+        let late = format!("{committed_late} late, {conflicts} after a release and refused");
+        lines.add("settles", &format!("{committed} committed, {released} released, {expired} holds ran out; {late}"));
+        if refused > 0 || !self.settled_all {
+            lines.add("", &format!("REFUSED by the gate: {refused}; all done: {}", self.settled_all));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Tests of the loop, against targets that stall.
 
 use super::*;
-use crate::traffic::{Channel, Kind, Planned};
+use crate::traffic::Planned;
 
 /// Answers at once, but for one stall.
 struct Stalling {
@@ -40,17 +40,16 @@ struct Nobody;
 impl Observer for Nobody {
     fn answered(&mut self, _: &Prepared, _: &Answered) {}
     fn tick(&mut self, _: Instant) {}
+    fn may_send(&mut self, _: &Prepared) -> bool {
+        true
+    }
 }
 
 fn pool(count: u64, gap: Duration) -> Vec<Prepared> {
     let one = |number: u64| Planned {
         at: gap * u32::try_from(number).expect("few"),
-        kind: Kind::Payment,
-        merchant: 0,
-        customer: 0,
-        channel: Channel::Balance,
-        amount_fen: 1,
         order: usize::try_from(number).expect("few"),
+        ..Planned::nothing()
     };
     (0..count).map(|number| Prepared { planned: one(number), bytes: Vec::new() }).collect()
 }
@@ -114,6 +113,9 @@ fn a_generator_that_can_not_keep_up_is_found_out() {
         fn tick(&mut self, _: Instant) {
             std::thread::sleep(Duration::from_millis(400));
         }
+        fn may_send(&mut self, _: &Prepared) -> bool {
+            true
+        }
     }
     let pool = pool(200, Duration::from_millis(1));
     for (observer, valid) in [(&mut Slow as &mut dyn Observer, false), (&mut Nobody, true)] {
@@ -150,4 +152,25 @@ fn what_is_not_reached_of_a_rate_is_counted_as_unsent() {
     let pace = Pace { drain: Duration::from_millis(50), ..pace(None, run) };
     let measured = driven_by(&mut target, requests, &pace, &mut Nobody);
     assert_eq!((measured.sent, measured.unsent, measured.timed_out, measured.valid), (4, 96, 4, false));
+}
+
+#[test]
+fn what_may_not_be_sent_is_left_out_and_holds_nothing_up() {
+    struct Odd;
+    impl Observer for Odd {
+        fn answered(&mut self, prepared: &Prepared, _: &Answered) {
+            assert_eq!(prepared.planned.order % 2, 1);
+        }
+        fn tick(&mut self, _: Instant) {}
+        fn may_send(&mut self, prepared: &Prepared) -> bool {
+            prepared.planned.order % 2 == 1
+        }
+    }
+    let never = (Duration::from_secs(60), Duration::ZERO);
+    for closed in [None, Some(2)] {
+        let mut target = Stalling { start: Instant::now(), stall: never, under_way: Vec::new(), connections: 4 };
+        let pool = pool(100, Duration::from_millis(1));
+        let measured = driven(&mut target, &pool, &pace(closed, Duration::from_millis(200)), &mut Odd);
+        assert_eq!((measured.sent, measured.answered, measured.withheld, measured.unsent), (50, 50, 50, 0));
+    }
 }

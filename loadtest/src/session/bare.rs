@@ -23,6 +23,7 @@ use crate::wire::{Target, Wire};
 pub(super) fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Result<Report, SessionError> {
     let refused = [
         (options.scenario.is_some(), "--scenario: a bare server gets one request again and again; leave it out"),
+        (options.wait_for_holds, "--wait-for-holds: a bare server holds nothing; leave it out"),
         (options.tls || options.socket, "--tls, --socket: a bare server listens on a plain port only; leave them out"),
         (options.closed.is_none() && options.rate.is_none(), "--target bare needs --rate N or --closed N"),
     ];
@@ -57,4 +58,7 @@ struct Nobody;
 impl Observer for Nobody {
     fn answered(&mut self, _: &Prepared, _: &Answered) {}
     fn tick(&mut self, _: Instant) {}
+    fn may_send(&mut self, _: &Prepared) -> bool {
+        true
+    }
 }

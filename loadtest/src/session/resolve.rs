@@ -24,13 +24,8 @@ pub(super) fn resolve(
     for request in &unknown {
         let Some(prepared) = pool.get(*request) else { continue };
         let outcome = (0..ASKED_AGAIN).find_map(|_| ask(&mut wire, &prepared.bytes).ok().flatten());
-        match outcome {
-            Some(Outcome::Admitted { decision }) => keeper.admit(decision, prepared, crate::now_s(), Instant::now()),
-            Some(Outcome::Refused { .. }) => {}
-            Some(Outcome::Answered | Outcome::Unknown { .. }) | None => {
-                unresolved += 1;
-            }
-        }
+        let known = outcome.is_some_and(|outcome| keeper.enter(&outcome, prepared, crate::now_s(), Instant::now()));
+        unresolved += usize::from(!known);
     }
     Ok((unknown.len(), unresolved))
 }
@@ -72,6 +67,44 @@ pub(crate) fn fetch(control: &wire::Target, path: &str) -> Result<String, Sessio
         other => Err(SessionError::Impossible(format!("the control listener did not give {path}: {other:?}"))),
     }
 }
+
+/// Waits until the gate has ended all holds, the last of which begin now at the latest.
+pub(super) fn wait_for_holds(control: &wire::Target, hold_s: u32) -> Result<(), SessionError> {
+    let patience = Duration::from_secs(hold_s.into()) + SWEPT_WITHIN;
+    let began = Instant::now();
+    loop {
+        std::thread::sleep(HOLDS_POLL);
+        if !fetch(control, EXPORT)?.lines().any(holds) {
+            return Ok(());
+        }
+        if began.elapsed() > patience {
+            return Err(SessionError::Impossible(format!("the gate did not end all holds within {patience:?}")));
+        }
+    }
+}
+
+/// Tells whether a line of the export says that something is held.
+fn holds(line: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        windows: Vec<Window>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Window {
+        held: u64,
+    }
+    // A line that can't be read is found when the books are compared.
+    serde_json::from_str(line).is_ok_and(|row: Row| row.windows.iter().any(|window| window.held > 0))
+}
+
+/// Where a gate shows what is used of all limits.
+pub(super) const EXPORT: &str = "/v1/usage/export";
+
+/// How long a gate may take to notice that a hold has run out: it looks at a part of the orders each second.
+const SWEPT_WITHIN: Duration = Duration::from_secs(150);
+
+/// How often it is asked whether anything is held.
+const HOLDS_POLL: Duration = Duration::from_secs(2);
 
 /// How long the last settles and questions may take.
 pub(super) const FINISHED_WITHIN: Duration = Duration::from_secs(30);

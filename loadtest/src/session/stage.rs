@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 use tollgate::admission::{Shared, UsageQuery};
 use tollgate::time::UnixMillis;
 
-use super::resolve::{FINISHED_WITHIN, fetch, resolve};
+use super::resolve::{EXPORT, FINISHED_WITHIN, fetch, resolve, wait_for_holds};
 use super::{Options, SessionError, TargetKind, io, log, log_file};
 use crate::arrivals::{self, REQUESTS_MAX};
 use crate::books::{self, Terms};
@@ -91,22 +91,29 @@ impl<'a> Stage<'a> {
     pub fn in_process(mut self, tell: &mut dyn FnMut(&str)) -> Result<Report, SessionError> {
         let mut file = log_file(self.options)?;
         let starts = UnixMillis::from_seconds(self.starts_s);
-        let clock = SetClock { starts, started: Instant::now() };
         let config = self.deployment.load(starts)?;
-        let mut engine = InProcess::new(config, clock, self.random.random());
-        let mut settler = Within::new(Arc::clone(engine.shared()), clock);
-        let random = StdRng::seed_from_u64(self.options.seed);
-        let mut keeper = Bookkeeper::new(self.names(), &self.scenario.settles, &mut settler, random);
+        let clock = SetClock::start(starts);
+        let mut engine = InProcess::new(config, clock.clone(), self.random.random());
+        let mut settler = Within::new(Arc::clone(engine.shared()), clock.clone());
+        let mut keeper = Bookkeeper::new(self.names(), &mut settler, self.hold_s().is_some());
         let (pace, log) = (Pace::of(self.options), log(&mut file)?);
         let watch = Watch::begin(pace.run, tell);
         let measured = run::drive(&mut engine, Requests::Signed(&self.pool), &pace, &mut keeper, log, watch)?;
-        let settled = keeper.finish(FINISHED_WITHIN);
+        let mut settled = keeper.finish(FINISHED_WITHIN);
+        if let Some(hold_s) = self.hold_s() {
+            tell(&format!("putting the clock forward by {hold_s} s, past the last hold"));
+            clock.put_forward(hold_s + HOLD_MARGIN_S);
+            if !in_process::end_holds(engine.shared(), clock.now()) {
+                return Err(SessionError::Impossible("the engine ended not all holds that had run out".to_owned()));
+            }
+            keeper.end_holds();
+            settled &= keeper.finish(FINISHED_WITHIN);
+        }
         let export: Vec<u8> = {
             let shared = engine.shared();
             (0..shared.export_pages()).flat_map(|page| shared.export(page)).collect()
         };
-        let ends_s = engine.clock().now().seconds();
-        let mut report = self.report(&measured, &keeper, &String::from_utf8_lossy(&export), ends_s)?;
+        let mut report = self.report(&measured, &keeper, &String::from_utf8_lossy(&export), clock.now().seconds())?;
         report.decision_ns = Some(engine.decision_ns());
         report.settled_all = settled;
         Ok(report)
@@ -125,8 +132,7 @@ impl<'a> Stage<'a> {
         let listener = if self.options.target == TargetKind::Proxy { "hop" } else { "check" };
         let target = self.endpoint(&gate, listener, self.options.tls)?;
         let mut remote = target::Remote::new(Wire::connect(&target, self.options.connections, bounds)?, true);
-        let random = StdRng::seed_from_u64(self.options.seed);
-        let mut keeper = Bookkeeper::new(self.names(), &self.scenario.settles, &mut settler, random);
+        let mut keeper = Bookkeeper::new(self.names(), &mut settler, self.hold_s().is_some());
         wait_until(self.starts_s);
         tell("sending");
         let before = gate.cpu_seconds().map_err(io("the gate's processor time"))?;
@@ -136,15 +142,26 @@ impl<'a> Stage<'a> {
         let cpu = gate.cpu_seconds().map_err(io("the gate's processor time"))? - before;
         drop(remote);
         let (asked, unresolved) = resolve(&mut keeper, &self.pool, &target, bounds)?;
-        let settled = keeper.finish(FINISHED_WITHIN);
+        let mut settled = keeper.finish(FINISHED_WITHIN);
+        if let Some(hold_s) = self.hold_s() {
+            tell(&format!("waiting for the last hold to run out: {hold_s} s, and until the gate has noticed"));
+            wait_for_holds(&control, hold_s)?;
+            keeper.end_holds();
+            settled &= keeper.finish(FINISHED_WITHIN);
+        }
         tell("comparing the books");
-        let export = fetch(&control, "/v1/usage/export")?;
+        let export = fetch(&control, EXPORT)?;
         let mut report = self.report(&measured, &keeper, &export, crate::now_s())?;
         report.server_cpu_s = Some(cpu);
         report.settled_all = settled;
         report.resolved = asked;
         report.unresolved = unresolved;
         Ok(report)
+    }
+
+    /// Returns how long holds last, in seconds, where they run out in this run.
+    fn hold_s(&self) -> Option<u32> {
+        hold_s(self.options, self.scenario)
     }
 
     fn endpoint(&self, gate: &Gate, listener: &str, tls: bool) -> Result<wire::Target, SessionError> {
@@ -201,13 +218,20 @@ pub(crate) fn row_of(twin: &Shared, limit: &str, subject: &Subject, now_s: i64) 
     usage.into_iter().next().map(|usage| usage.row)
 }
 
+fn hold_s(options: &Options, scenario: &Scenario) -> Option<u32> {
+    let run_out = options.target == TargetKind::InProcess || options.wait_for_holds;
+    scenario.settles.hold_s.filter(|_| run_out)
+}
+
 fn plan(options: &Options, scenario: &Scenario, zone: &str, upstream: Option<&Upstream>) -> Result<Plan, SessionError> {
+    let mut plan = plan_of(scenario, zone)?;
+    plan.bounds.extend(hold_s(options, scenario).map(orders).unwrap_or_default());
     Ok(Plan {
         workers: options.workers,
         upstream: upstream.map(|upstream| upstream.address().to_string()),
         tls: options.tls,
         socket: options.socket,
-        ..plan_of(scenario, zone)?
+        ..plan
     })
 }
 
@@ -243,6 +267,12 @@ pub(crate) fn recorded(durability: &str) -> toml::Table {
     toml::Table::from_iter([("journal".to_owned(), journal.into())])
 }
 
+/// Writes the section `orders` of a gate whose holds last so long.
+fn orders(hold_s: u32) -> toml::Table {
+    let orders = toml::Table::from_iter([("hold_s".to_owned(), i64::from(hold_s).into())]);
+    toml::Table::from_iter([("orders".to_owned(), orders.into())])
+}
+
 /// Chooses a time zone in which no day ends soon, and tells by how many seconds its time is ahead of UTC.
 pub(crate) fn zone(now_s: i64) -> (&'static str, i64) {
     let until_midnight = |offset_s: i64| DAY_S - (now_s + offset_s).rem_euclid(DAY_S);
@@ -267,6 +297,9 @@ const SHANGHAI_S: i64 = 8 * 3600;
 
 /// How long a gate may take to start.
 const STARTED_WITHIN: Duration = Duration::from_secs(3);
+
+/// How much further than a hold the clock is put forward, in seconds: it ends when its last second is over.
+const HOLD_MARGIN_S: u32 = 2;
 
 /// Longest answer to a request, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 16;
