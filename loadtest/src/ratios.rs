@@ -248,6 +248,10 @@ pub fn run(
     out: &mut dyn Write,
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), RatioError> {
+    if let Some(path) = &options.readme {
+        // Before hours of measuring.
+        readme::check(path)?;
+    }
     let lines = measure(options, contests, tell)?;
     if options.json {
         for line in &lines {

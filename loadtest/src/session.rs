@@ -137,6 +137,7 @@ pub enum SessionError {
 /// # Errors
 /// Where the run can't be made. One whose books don't balance was made: the report says so.
 pub fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Result<Report, SessionError> {
+    options.check()?;
     if options.target == TargetKind::Bare {
         return bare::run(options, program, tell);
     }
@@ -160,6 +161,22 @@ pub fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Res
     match options.target {
         TargetKind::InProcess => stage.in_process(tell),
         TargetKind::Check | TargetKind::Proxy | TargetKind::Bare => stage.remote(program, tell),
+    }
+}
+
+impl Options {
+    /// Refuses what each option may say by itself, and not with the others.
+    fn check(&self) -> Result<(), SessionError> {
+        let Self { closed: Some(closed), connections, target, seconds, .. } = *self else { return Ok(()) };
+        let why = if closed > connections {
+            format!("--closed {closed} needs as many connections: write --connections {closed}")
+        } else if target != TargetKind::Bare && seconds > CLOSED_SECONDS_MAX {
+            // Nobody knows beforehand when each request will be sent, so that its timestamp can't be laid there.
+            format!("--closed: requests to a gate age; write --seconds {CLOSED_SECONDS_MAX} or less")
+        } else {
+            return Ok(());
+        };
+        Err(SessionError::Impossible(why))
     }
 }
 
@@ -203,6 +220,9 @@ fn primes(text: &str) -> Result<usize, String> {
 
 /// Longest run, in seconds: a day.
 const SECONDS_MAX: f64 = 86_400.0;
+
+/// Longest closed loop against a gate, in seconds: a little less than the 300 that a timestamp may be off.
+const CLOSED_SECONDS_MAX: f64 = 290.0;
 
 /// Most requests a second that can be asked for: no generator comes near.
 const RATE_MAX: f64 = 10_000_000.0;

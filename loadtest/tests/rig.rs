@@ -236,6 +236,8 @@ fn what_makes_no_sense_is_refused_and_it_is_said_what_to_write() {
         (&["--rate", "0"], "write a number above 0, at most 10000000"),
         (&["--closed", "0"], "write 1 to 20000"),
         (&["--connections", "0"], "write 1 to 20000"),
+        (&["--closed", "65"], "write --connections 65"),
+        (&["--closed", "1", "--seconds", "291"], "write --seconds 290 or less"),
         (&["--primes", "3"], "write 2, 4, 8 or 16"),
         (&["--timeout-ms", "0"], "1..=120000"),
         (&["--scenario", "steady", "--wait-for-holds"], "write it there, or leave the option out"),

@@ -7,13 +7,21 @@ use super::row::table;
 use super::{Line, RatioError};
 use crate::machine::Machine;
 
+/// Checks that a file can be read and has its marks.
+pub(super) fn check(path: &Path) -> Result<(), RatioError> {
+    replaced(path, "").map(drop)
+}
+
 /// Replaces what is between the marks of a file by these rows.
 pub(super) fn replace(path: &Path, lines: &[Line], machine: &Machine) -> Result<(), RatioError> {
-    let failed = |source| RatioError::Readme { path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map_err(failed)?;
+    let text = replaced(path, &section(lines, machine))?;
+    fs::write(path, text).map_err(|source| RatioError::Readme { path: path.to_owned(), source })
+}
+
+fn replaced(path: &Path, section: &str) -> Result<String, RatioError> {
+    let text = fs::read_to_string(path).map_err(|source| RatioError::Readme { path: path.to_owned(), source })?;
     let no_marks = || RatioError::NoMarks { path: path.to_owned(), begin: BEGIN, end: END };
-    let replaced = between_marks(&text, &section(lines, machine)).ok_or_else(no_marks)?;
-    fs::write(path, replaced).map_err(failed)
+    between_marks(&text, section).ok_or_else(no_marks)
 }
 
 /// Returns the text with another section between its marks; `None` where it does not have both, in order.

@@ -133,8 +133,9 @@ fn the_table_goes_into_the_file_between_its_marks() {
     let options = Options { readme: Some(path.clone()), ..rounds(1) };
     let rows = || vec![given("a.b", &Calls::default(), &[(2.0, 250.0)], Better::Lower)];
     std::fs::write(&path, "no marks").expect("written");
-    let error = run(&options, rows(), &mut Vec::new(), &mut |_| {}).expect_err("no marks");
-    assert!(matches!(error, RatioError::NoMarks { .. }), "{error}");
+    let mut told = 0;
+    let error = run(&options, rows(), &mut Vec::new(), &mut |_| told += 1).expect_err("no marks");
+    assert!(matches!(error, RatioError::NoMarks { .. }) && told == 0, "before anything is measured: {error}");
     std::fs::write(&path, "above\n<!-- ratios: begin -->\nold\n<!-- ratios: end -->\nbelow\n").expect("written");
     run(&options, rows(), &mut Vec::new(), &mut |_| {}).expect("replaced");
     let text = std::fs::read_to_string(&path).expect("text");

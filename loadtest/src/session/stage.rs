@@ -99,6 +99,7 @@ impl<'a> Stage<'a> {
         let (pace, log) = (Pace::of(self.options), log(&mut file)?);
         let watch = Watch::begin(pace.run, tell);
         let measured = run::drive(&mut engine, Requests::Signed(&self.pool), &pace, &mut keeper, log, watch)?;
+        self.tell_if_used_up(&measured, tell);
         let mut settled = keeper.finish(FINISHED_WITHIN);
         if let Some(hold_s) = self.hold_s() {
             tell(&format!("putting the clock forward by {hold_s} s, past the last hold"));
@@ -141,6 +142,7 @@ impl<'a> Stage<'a> {
         let measured = run::drive(&mut remote, Requests::Signed(&self.pool), &pace, &mut keeper, log, watch)?;
         let cpu = gate.cpu_seconds().map_err(io("the gate's processor time"))? - before;
         drop(remote);
+        self.tell_if_used_up(&measured, tell);
         let (asked, unresolved) = resolve(&mut keeper, &self.pool, &target, bounds)?;
         let mut settled = keeper.finish(FINISHED_WITHIN);
         if let Some(hold_s) = self.hold_s() {
@@ -157,6 +159,18 @@ impl<'a> Stage<'a> {
         report.resolved = asked;
         report.unresolved = unresolved;
         Ok(report)
+    }
+
+    /// Says so where a closed loop ended before its time.
+    fn tell_if_used_up(&self, measured: &Measured, tell: &mut dyn FnMut(&str)) {
+        let (took_s, seconds) = (measured.took.as_secs_f64(), self.options.seconds);
+        if self.options.closed.is_some() && took_s < 0.9 * seconds {
+            let signed = self.pool.len();
+            let rate = signed as f64 / took_s.max(1e-3);
+            tell(&format!(
+                "all {signed} requests were used after {took_s:.1} s; --rate {rate:.0} signs enough for {seconds} s"
+            ));
+        }
     }
 
     /// Returns how long holds last, in seconds, where they run out in this run.
