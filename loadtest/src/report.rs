@@ -44,7 +44,8 @@ pub struct Report {
     /// Refusals by status and code, or in this process by reason.
     pub refusals: BTreeMap<String, u64>,
     /// Answers to each kind of request: `admitted`, `duplicate` where the gate says so, or the code of a refusal. Behind a
-    /// proxy nobody says so: there it is `admitted again` where the decision was known.
+    /// proxy nobody says so: there it is `admitted again` where the decision was known. What is delivered twice is admitted
+    /// anew where its order was refused or released in between.
     pub answers: BTreeMap<&'static str, BTreeMap<String, u64>>,
     pub latency_us: Quantiles,
     pub service_us: Quantiles,

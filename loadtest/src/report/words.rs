@@ -74,7 +74,10 @@ impl Report {
         lines.add("books", &format!("{verdict}: {accounts} accounts, {used_fen} fen in them; {payments}"));
         books.differences.iter().for_each(|difference| lines.add("", difference));
         let Self { refunds, refunds_fen, repeats, .. } = self;
-        lines.add("", &format!("{refunds} refunds of {refunds_fen} fen; {repeats} answers of decisions known before"));
+        if *refunds > 0 || *repeats > 0 {
+            let repeated = format!("{repeats} answers of decisions known before");
+            lines.add("", &format!("{refunds} refunds of {refunds_fen} fen; {repeated}"));
+        }
         let Settles { committed, released, committed_late, conflicts, expired, refused } = self.settles;
         let late = format!("{committed_late} late, {conflicts} after a release and refused");
         lines.add("settles", &format!("{committed} committed, {released} released, {expired} holds ran out; {late}"));

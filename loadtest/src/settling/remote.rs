@@ -48,11 +48,12 @@ impl Drop for Remote {
 }
 
 fn serve(mut wire: Wire, orders: &Receiver<Settle>, done: &Sender<(Settle, Settled)>) {
-    let mut sent: Vec<Settle> = Vec::new();
-    let (mut open, mut ended) = (0_usize, false);
+    // What is under way, by the tags of the requests: there are no more than connections.
+    let mut sent: [Option<Settle>; CONNECTIONS] = [None; CONNECTIONS];
     let mut next: Option<Settle> = None;
-    while !ended || open > 0 || next.is_some() {
-        while wire.idle() > 0 {
+    let mut ended = false;
+    while !ended || next.is_some() || sent.iter().any(Option::is_some) {
+        while let Some(tag) = sent.iter().position(Option::is_none).filter(|_| wire.idle() > 0) {
             if next.is_none() {
                 next = match orders.try_recv() {
                     Ok(settle) => Some(settle),
@@ -69,29 +70,22 @@ fn serve(mut wire: Wire, orders: &Receiver<Settle>, done: &Sender<(Settle, Settl
                 "POST /v1/decisions/{:032x}/{verb} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
                 settle.decision
             );
-            match wire.send(sent.len() as u64, request.as_bytes()) {
-                Ok(true) => {
-                    sent.push(settle);
-                    open += 1;
-                }
-                Ok(false) => {
+            match (wire.send(tag as u64, request.as_bytes()), sent.get_mut(tag)) {
+                (Ok(true), Some(slot)) => *slot = Some(settle),
+                (Ok(_), _) => {
                     next = Some(settle);
                     break;
                 }
-                Err(_) => return,
+                (Err(_), _) => return,
             }
         }
         let polled = wire.poll(Some(POLL), &mut |answer| {
-            open = open.saturating_sub(1);
-            let settle = usize::try_from(answer.tag).ok().and_then(|tag| sent.get(tag));
+            let slot = usize::try_from(answer.tag).ok().and_then(|tag| sent.get_mut(tag));
             let settled = answer.outcome.map_or(Settled::Failed, |answer| read(answer.status, answer.body));
-            let _ = settle.map(|settle| done.send((*settle, settled)));
+            let _ = slot.and_then(Option::take).map(|settle| done.send((settle, settled)));
         });
         if polled.is_err() {
             return;
-        }
-        if open == 0 {
-            sent.clear();
         }
     }
 }
@@ -115,3 +109,20 @@ const CONNECTIONS: usize = 4;
 
 /// How often new orders are looked for.
 const POLL: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_settle_calls_are_told_apart() {
+        let done = |late| format!(r#"{{"decision":"00","state":"committed","already":false,"late":{late}}}"#);
+        assert_eq!(read(200, done(true).as_bytes()), Settled::Done { late: true });
+        assert_eq!(read(200, done(false).as_bytes()), Settled::Done { late: false });
+        assert_eq!(read(200, b"{}"), Settled::Failed);
+        assert_eq!(
+            [404, 409, 500].map(|status| read(status, b"")),
+            [Settled::Unknown, Settled::Conflict, Settled::Failed]
+        );
+    }
+}
