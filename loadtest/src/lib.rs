@@ -9,7 +9,7 @@
 //! | `latency`, `watch` | distributions of times and their log; progress, and the memory of this process |
 //! | `settling`, `ledger`, `books`, `report` | what becomes of payments; the rig's own books; the gate's beside them |
 //! | [`crash`] | gates that are ended at any instant, and whether anything acknowledged was lost |
-//! | [`ratios`], `rivals`, [`bare`] | ours beside rivals, in one run; a server that does nothing else than answer |
+//! | [`ratios`], `rivals`, `apt`, [`bare`] | ours beside rivals, in one run, and how those are fetched; a server that does nothing else than answer |
 //! | [`machine`], `process` | where it was measured; child processes on a core of their own |
 
 pub mod bare;
@@ -18,6 +18,7 @@ pub mod machine;
 pub mod ratios;
 pub mod session;
 
+mod apt;
 mod arrivals;
 mod books;
 mod deployment;

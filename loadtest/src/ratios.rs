@@ -280,7 +280,8 @@ fn measure(options: &Options, contests: Vec<Entry>, tell: &mut dyn FnMut(&str)) 
     for round in 1..=rounds {
         for run in &mut runs {
             if let Some(Pair { ours, rival }) = run.round()? {
-                tell(&format!("round {round} of {rounds}: {}: ours {ours:.4}, the rival's {rival:.4}", run.name));
+                let [ours, rival] = [ours, rival].map(row::figure);
+                tell(&format!("round {round} of {rounds}: {}: ours {ours}, the rival's {rival}", run.name));
             }
         }
     }

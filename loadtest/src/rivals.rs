@@ -11,12 +11,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::apt;
 use crate::process::Child;
 
 /// Where the rival keeps nonces and counters.
@@ -71,9 +71,7 @@ impl Rival {
     /// # Errors
     /// `apt-get` does not start, or ends with a failure.
     pub fn install() -> io::Result<()> {
-        let packages = PACKAGES.iter().map(|(package, _)| *package);
-        apt_get(["update"].into_iter())?;
-        apt_get(["install", "-y", "--no-install-recommends"].into_iter().chain(packages))
+        apt::install(PACKAGES.iter().map(|(package, _)| *package))
     }
 
     /// Writes configuration and keys into `folder` and starts the rival, all of it on `core` if given.
@@ -162,18 +160,6 @@ pub enum RivalError {
 /// Tells if a file of a package is there; `{arch}` stands for the folder of the machine's libraries.
 fn is_installed(file: &str) -> bool {
     Path::new(&file.replace("{arch}", &format!("{}-linux-gnu", std::env::consts::ARCH))).exists()
-}
-
-fn apt_get<'a>(arguments: impl Iterator<Item = &'a str>) -> io::Result<()> {
-    let mut command = if rustix::process::geteuid().is_root() {
-        Command::new("env")
-    } else {
-        let mut sudo = Command::new("sudo");
-        sudo.arg("env");
-        sudo
-    };
-    let status = command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments).status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("apt-get: {status}"))) }
 }
 
 /// Finds a port nobody listens on. It is free again when nginx binds it: nginx cannot tell a port it was given.

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
 use super::{Better, Contest, Entry, NotReady, Pair, RatioError, Size};
+use crate::apt;
 use crate::bare::Bare;
 use crate::deployment::{Deployment, Gate, MerchantPlan, Plan};
 use crate::pool::{self, Signing};
@@ -41,10 +42,10 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
     let wrk = {
         let program = Rc::clone(&program);
         Entry::new("rig.vs_wrk", move || {
-            if install {
-                install_wrk()?;
+            if install && is_wrk_missing() {
+                apt::install(["wrk"].into_iter()).map_err(RatioError::broken("apt-get"))?;
             }
-            if Command::new("wrk").arg("--version").output().is_err() {
+            if is_wrk_missing() {
                 return Err(NotReady::Skipped("wrk is not installed; --install fetches it".to_owned()));
             }
             Ok(Generators::new(size, &program)?)
@@ -59,9 +60,8 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
     ]
 }
 
-fn install_wrk() -> Result<(), RatioError> {
-    let status = Command::new("sh").args(["-c", INSTALL_WRK]).status().map_err(RatioError::broken("apt-get"))?;
-    RatioError::check(status.success(), "apt-get could not install wrk")
+fn is_wrk_missing() -> bool {
+    Command::new("wrk").arg("--version").output().is_err()
 }
 
 /// A server that a gate is compared with.
@@ -363,6 +363,3 @@ const CUSTOMERS: usize = 100_000;
 const PRIMES: usize = 16;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-const INSTALL_WRK: &str = "command -v wrk > /dev/null && exit; root=; [ \"$(id -u)\" -eq 0 ] || root=sudo; \
-    $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq wrk";

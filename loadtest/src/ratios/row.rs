@@ -115,7 +115,7 @@ fn columns(line: &Line) -> [String; 6] {
 }
 
 /// Writes a figure with three digits or more.
-fn figure(value: f64) -> String {
+pub(super) fn figure(value: f64) -> String {
     let decimals = match value {
         0.0..10.0 => 2,
         10.0..100.0 => 1,

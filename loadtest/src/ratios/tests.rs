@@ -64,8 +64,8 @@ fn each_row_and_each_round_is_told_as_it_comes() {
         "making ready: a",
         "making ready: lost",
         "skipped: lost: no nginx",
-        "round 1 of 2: a: ours 2.0000, the rival's 3.0000",
-        "round 2 of 2: a: ours 4.0000, the rival's 5.0000",
+        "round 1 of 2: a: ours 2.00, the rival's 3.00",
+        "round 2 of 2: a: ours 4.00, the rival's 5.00",
     ];
     assert_eq!(told, wanted);
 }
