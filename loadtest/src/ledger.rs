@@ -231,12 +231,14 @@ impl Ledger {
         }
     }
 
-    /// Enters that an order was released.
+    /// Enters that an order was released; where its hold had run out, nothing is left to be given back.
     pub fn release(&mut self, decision: u128) {
-        let held = self.decisions.get_mut(&decision).filter(|entry| entry.state == State::Held);
-        let Some(entry) = held else { return self.unknown(decision) };
+        let open = |entry: &&mut Entry| matches!(entry.state, State::Held | State::Expired);
+        let Some(entry) = self.decisions.get_mut(&decision).filter(open) else { return self.unknown(decision) };
+        if entry.state == State::Held {
+            Self::free(&mut self.accounts, entry);
+        }
         entry.state = State::Released;
-        Self::free(&mut self.accounts, entry);
     }
 
     /// Enters that all holds have run out; returns of how many orders.

@@ -72,8 +72,9 @@ pub struct Bookkeeper<'a> {
     due: VecDeque<(Instant, Settle)>,
     /// Handed to the settler and not heard of.
     under_way: usize,
-    /// Those to be committed when their holds have run out.
+    /// Those to be committed when their holds have run out, and then by when.
     late: Vec<u128>,
+    late_due: VecDeque<(Instant, Settle)>,
     /// Those to be committed after a release.
     contradicted: HashSet<u128>,
     /// Requests of which nobody can tell what became of them.
@@ -95,6 +96,7 @@ impl<'a> Bookkeeper<'a> {
             due: VecDeque::new(),
             under_way: 0,
             late: Vec::new(),
+            late_due: VecDeque::new(),
             contradicted: HashSet::new(),
             unknown: Vec::new(),
             answers: BTreeMap::new(),
@@ -157,8 +159,8 @@ impl<'a> Bookkeeper<'a> {
     /// Settles all that is left, and waits until it is done; `false` where it takes too long.
     pub fn finish(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
-        while !self.due.is_empty() || self.under_way > 0 {
-            self.tick(Instant::now() + self.delay);
+        while !self.due.is_empty() || !self.late_due.is_empty() || self.under_way > 0 {
+            self.tick(Instant::now() + self.delay.max(LATE_AFTER));
             if began.elapsed() > patience {
                 return false;
             }
@@ -167,11 +169,11 @@ impl<'a> Bookkeeper<'a> {
         true
     }
 
-    /// Enters that all holds have run out, and has those committed that are late: [`Self::finish`] waits for them.
+    /// Enters that all holds have run out, and has those committed that are late, when others had time to take the room.
     pub fn end_holds(&mut self) {
-        self.settles.expired = self.ledger.expire() as u64;
-        let now = Instant::now();
-        self.due.extend(self.late.drain(..).map(|decision| (now, Settle { decision, commit: true })));
+        self.settles.expired += self.ledger.expire() as u64;
+        let due = Instant::now() + LATE_AFTER;
+        self.late_due.extend(self.late.drain(..).map(|decision| (due, Settle { decision, commit: true })));
     }
 
     fn take(&mut self, Settle { decision, commit }: Settle, settled: Settled, now: Instant) {
@@ -205,9 +207,11 @@ impl Observer for Bookkeeper<'_> {
     }
 
     fn tick(&mut self, now: Instant) {
-        while let Some((_, settle)) = self.due.pop_front_if(|(due, _)| *due <= now) {
-            self.settler.settle(settle);
-            self.under_way += 1;
+        for queue in [&mut self.due, &mut self.late_due] {
+            while let Some((_, settle)) = queue.pop_front_if(|(due, _)| *due <= now) {
+                self.settler.settle(settle);
+                self.under_way += 1;
+            }
         }
         if self.under_way == 0 {
             return;
@@ -225,6 +229,9 @@ impl Observer for Bookkeeper<'_> {
             || planned.original.is_some_and(|original| self.ledger.is_committed(planned.merchant, original.order))
     }
 }
+
+/// How long after the end of its hold a late order is committed.
+const LATE_AFTER: Duration = Duration::from_millis(500);
 
 /// What admissions are called: new, of a decision that these books know, and a duplicate by the gate's own word.
 pub const ADMISSIONS: [&str; 3] = ["admitted", "admitted again", "duplicate"];

@@ -237,7 +237,7 @@ fn what_makes_no_sense_is_refused_and_it_is_said_what_to_write() {
         (&["--closed", "0"], "write 1 to 20000"),
         (&["--connections", "0"], "write 1 to 20000"),
         (&["--closed", "65"], "write --connections 65"),
-        (&["--closed", "1", "--seconds", "291"], "write --seconds 290 or less"),
+        (&["--closed", "1", "--seconds", "171"], "write --seconds 170 or less"),
         (&["--primes", "3"], "write 2, 4, 8 or 16"),
         (&["--timeout-ms", "0"], "1..=120000"),
         (&["--scenario", "steady", "--wait-for-holds"], "write it there, or leave the option out"),

@@ -90,6 +90,10 @@ fn what_ran_out_is_given_back_and_taken_again_where_it_is_committed_after_all() 
     assert_eq!(of_merchant(&ledger, 2), (0, 5, 0));
     ledger.commit(2, true, names);
     assert_eq!(of_merchant(&ledger, 2), (0, 35, 30));
+    ledger.admit(4, None, &planned(4, 7), 0, names);
+    ledger.expire();
+    ledger.release(4);
+    assert_eq!(of_merchant(&ledger, 2), (0, 35, 30), "given back once");
     assert!(ledger.faults().is_empty());
     ledger.commit(1, false, names);
     assert_eq!(ledger.faults().len(), 1, "the gate must call it late");

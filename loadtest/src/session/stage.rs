@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 use tollgate::admission::{Shared, UsageQuery};
 use tollgate::time::UnixMillis;
 
+use super::holds::{Halftime, Turn};
 use super::resolve::{EXPORT, FINISHED_WITHIN, fetch, resolve, wait_for_holds};
 use super::{Options, SessionError, TargetKind, io, log, log_file};
 use crate::arrivals::{self, REQUESTS_MAX};
@@ -98,18 +99,24 @@ impl<'a> Stage<'a> {
         let mut keeper = Bookkeeper::new(self.names(), &mut settler, self.hold_s().is_some());
         let (pace, log) = (Pace::of(self.options), log(&mut file)?);
         let watch = Watch::begin(pace.run, tell);
-        let measured = run::drive(&mut engine, Requests::Signed(&self.pool), &pace, &mut keeper, log, watch)?;
-        self.tell_if_used_up(&measured, tell);
-        let mut settled = keeper.finish(FINISHED_WITHIN);
-        if let Some(hold_s) = self.hold_s() {
-            tell(&format!("putting the clock forward by {hold_s} s, past the last hold"));
-            clock.put_forward(hold_s + HOLD_MARGIN_S);
-            if !in_process::end_holds(engine.shared(), clock.now()) {
-                return Err(SessionError::Impossible("the engine ended not all holds that had run out".to_owned()));
+        let requests = Requests::Signed(&self.pool);
+        let mut settled = true;
+        let measured = match self.hold_s() {
+            None => run::drive(&mut engine, requests, &pace, &mut keeper, log, watch)?,
+            Some(hold_s) => {
+                let turn = Turn { shared: Arc::clone(engine.shared()), clock: clock.clone(), hold_s };
+                let at = Some(Instant::now() + pace.run / 2);
+                let mut halves = Halftime { keeper: &mut keeper, turn, at, ended: Ok(()) };
+                let measured = run::drive(&mut engine, requests, &pace, &mut halves, log, watch)?;
+                let Halftime { turn, ended, .. } = halves;
+                ended?;
+                settled &= keeper.finish(FINISHED_WITHIN);
+                turn.end_holds(&mut keeper)?;
+                measured
             }
-            keeper.end_holds();
-            settled &= keeper.finish(FINISHED_WITHIN);
-        }
+        };
+        self.tell_if_used_up(&measured, tell);
+        settled &= keeper.finish(FINISHED_WITHIN);
         let export: Vec<u8> = {
             let shared = engine.shared();
             (0..shared.export_pages()).flat_map(|page| shared.export(page)).collect()
@@ -311,9 +318,6 @@ const SHANGHAI_S: i64 = 8 * 3600;
 
 /// How long a gate may take to start.
 const STARTED_WITHIN: Duration = Duration::from_secs(3);
-
-/// How much further than a hold the clock is put forward, in seconds: it ends when its last second is over.
-const HOLD_MARGIN_S: u32 = 2;
 
 /// Longest answer to a request, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 16;
