@@ -114,6 +114,7 @@ impl Settler for Within {
         let how = if settle.commit { SettleAs::Commit } else { SettleAs::Release };
         let settled = self.shared.settle(DecisionId(settle.decision), how, &SettledFacts::default(), self.clock.now());
         let settled = match settled {
+            Ok(admission::Settled { state: admission::State::Pending, .. }) => Settled::Pending,
             Ok(admission::Settled { late, .. }) => Settled::Done { late },
             Err(SettleFault::Released | SettleFault::Committed) => Settled::Conflict,
             Err(SettleFault::Unknown) => Settled::Unknown,

@@ -26,6 +26,8 @@ pub struct Settle {
 pub enum Settled {
     /// It is done; `late` where a commit came after the hold had run out.
     Done { late: bool },
+    /// Not yet: an answer to the same order, delivered twice, is under way, and may keep what it took.
+    Pending,
     /// It was settled otherwise before.
     Conflict,
     /// The gate does not know the decision.
@@ -53,6 +55,8 @@ pub struct Settles {
     pub committed_late: u64,
     /// Commits after a release, which the gate refused and took nothing for.
     pub conflicts: u64,
+    /// Releases that had to wait for an answer under way, and were asked for again.
+    pub repeated: u64,
     /// Orders whose hold ran out.
     pub expired: u64,
     /// Those that the gate refused and should not have.
@@ -192,6 +196,10 @@ impl<'a> Bookkeeper<'a> {
                 if self.contradicted.contains(&decision) {
                     self.due.push_back((now + self.delay, Settle { decision, commit: true }));
                 }
+            }
+            (Settled::Pending, _) => {
+                settles.repeated += 1;
+                self.due.push_back((now + self.delay, Settle { decision, commit }));
             }
             (Settled::Conflict | Settled::Unknown | Settled::Failed, _) => settles.refused += 1,
         }

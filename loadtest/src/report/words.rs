@@ -78,9 +78,12 @@ impl Report {
             let repeated = format!("{repeats} answers of decisions known before");
             lines.add("", &format!("{refunds} refunds of {refunds_fen} fen; {repeated}"));
         }
-        let Settles { committed, released, committed_late, conflicts, expired, refused } = self.settles;
+        let Settles { committed, released, committed_late, conflicts, repeated, expired, refused } = self.settles;
         let late = format!("{committed_late} late, {conflicts} after a release and refused");
         lines.add("settles", &format!("{committed} committed, {released} released, {expired} holds ran out; {late}"));
+        if repeated > 0 {
+            lines.add("", &format!("{repeated} releases waited for an answer under way, and were asked for again"));
+        }
         if refused > 0 || !self.settled_all {
             lines.add("", &format!("REFUSED by the gate: {refused}; all done: {}", self.settled_all));
         }

@@ -93,11 +93,16 @@ fn serve(mut wire: Wire, orders: &Receiver<Settle>, done: &Sender<(Settle, Settl
 /// Reads the answer to a settle call.
 fn read(status: u16, body: &[u8]) -> Settled {
     #[derive(serde::Deserialize)]
-    struct Body {
+    struct Body<'a> {
+        state: &'a str,
         late: bool,
     }
     match status {
-        200 => serde_json::from_slice(body).map_or(Settled::Failed, |Body { late }| Settled::Done { late }),
+        200 => match serde_json::from_slice(body) {
+            Ok(Body { state: "pending", .. }) => Settled::Pending,
+            Ok(Body { state: "committed" | "released", late }) => Settled::Done { late },
+            Ok(_) | Err(_) => Settled::Failed,
+        },
         404 => Settled::Unknown,
         409 => Settled::Conflict,
         _ => Settled::Failed,
@@ -116,9 +121,12 @@ mod tests {
 
     #[test]
     fn answers_to_settle_calls_are_told_apart() {
-        let done = |late| format!(r#"{{"decision":"00","state":"committed","already":false,"late":{late}}}"#);
-        assert_eq!(read(200, done(true).as_bytes()), Settled::Done { late: true });
-        assert_eq!(read(200, done(false).as_bytes()), Settled::Done { late: false });
+        let body =
+            |state: &str, late| format!(r#"{{"decision":"00","state":"{state}","already":false,"late":{late}}}"#);
+        assert_eq!(read(200, body("committed", true).as_bytes()), Settled::Done { late: true });
+        assert_eq!(read(200, body("released", false).as_bytes()), Settled::Done { late: false });
+        assert_eq!(read(200, body("pending", false).as_bytes()), Settled::Pending);
+        assert_eq!(read(200, body("other", false).as_bytes()), Settled::Failed);
         assert_eq!(read(200, b"{}"), Settled::Failed);
         assert_eq!(
             [404, 409, 500].map(|status| read(status, b"")),

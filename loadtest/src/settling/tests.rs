@@ -9,6 +9,8 @@ use crate::traffic::{Original, Planned};
 struct Gate {
     released: HashSet<u128>,
     expired: bool,
+    /// So many releases have to wait.
+    pending: usize,
     done: Vec<(Settle, Settled)>,
 }
 
@@ -17,6 +19,10 @@ impl Settler for Gate {
         let settled = match settle.commit {
             true if self.released.contains(&settle.decision) => Settled::Conflict,
             true => Settled::Done { late: self.expired },
+            false if self.pending > 0 => {
+                self.pending -= 1;
+                Settled::Pending
+            }
             false => {
                 self.released.insert(settle.decision);
                 Settled::Done { late: false }
@@ -56,6 +62,14 @@ fn settled(holds_end: bool, gate: &mut Gate, check: impl FnOnce(&mut Bookkeeper<
 fn where_no_hold_runs_out_a_late_commit_follows_a_release_and_is_refused() {
     settled(false, &mut Gate::default(), |keeper| {
         let wanted = Settles { committed: 1, released: 2, conflicts: 1, ..Settles::default() };
+        assert_eq!(keeper.settles, wanted);
+    });
+}
+
+#[test]
+fn a_release_that_has_to_wait_is_asked_for_again_and_counts_once() {
+    settled(false, &mut Gate { pending: 3, ..Gate::default() }, |keeper| {
+        let wanted = Settles { committed: 1, released: 2, conflicts: 1, repeated: 3, ..Settles::default() };
         assert_eq!(keeper.settles, wanted);
     });
 }
