@@ -117,6 +117,7 @@ impl Settler for Within {
             Ok(admission::Settled { state: admission::State::Pending, .. }) => Settled::Pending,
             Ok(admission::Settled { late, .. }) => Settled::Done { late },
             Err(SettleFault::Released | SettleFault::Committed) => Settled::Conflict,
+            Err(SettleFault::Unrecorded(_)) => Settled::Failed,
             Err(SettleFault::Unknown) => Settled::Unknown,
         };
         self.done.push((settle, settled));

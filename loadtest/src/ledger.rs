@@ -140,12 +140,13 @@ impl Ledger {
     /// Forgets a decision, and what it charged.
     pub fn forget(&mut self, decision: u128) {
         let Some(entry) = self.decisions.remove(&decision) else { return };
+        self.committed.retain(|_, committed| *committed != decision);
         for account in &entry.accounts {
-            let Some(sums) = self.accounts.get_mut(account) else { continue };
+            let sums = &mut self.accounts.entry(account.clone()).or_default().sums;
             match entry.state {
                 State::Held => sums.held = sums.held.saturating_sub(entry.amount_fen),
                 State::Committed => sums.committed = sums.committed.saturating_sub(entry.amount_fen),
-                State::Released => {}
+                State::Released | State::Expired => {}
             }
         }
     }

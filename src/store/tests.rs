@@ -6,6 +6,9 @@ use super::*;
 use crate::journal::{Cause, ChangeEntry, Entry, ImagePhase, ImageStake, RowPart};
 use crate::types::MerchantId;
 
+/// Revisions by decision, cells by row.
+type Content = (HashMap<u128, u32>, HashMap<u128, [(u16, u64); 2]>);
+
 fn merchant() -> MerchantId {
     "1900000001".parse().expect("a merchant")
 }
@@ -46,7 +49,7 @@ fn payload(image: &Image) -> Vec<u8> {
 }
 
 /// What orders come to: of each the latest image, of each row what they charge in its newest window.
-fn oracle(images: &[Image]) -> (HashMap<u128, u32>, HashMap<u128, [(u16, u64); 2]>) {
+fn oracle(images: &[Image]) -> Content {
     let mut latest: HashMap<u128, &Image> = HashMap::new();
     for image in images {
         let known = latest.entry(image.decision.0).or_insert(image);
@@ -68,7 +71,7 @@ fn oracle(images: &[Image]) -> (HashMap<u128, u32>, HashMap<u128, [(u16, u64); 2
     (latest.into_iter().map(|(decision, image)| (decision, image.revision)).collect(), rows)
 }
 
-fn content(store: &dyn Store) -> (HashMap<u128, u32>, HashMap<u128, [(u16, u64); 2]>) {
+fn content(store: &dyn Store) -> Content {
     let (mut images, mut rows) = (HashMap::new(), HashMap::new());
     store.each_image(&mut |image| _ = images.insert(image.decision.0, image.revision)).expect("orders");
     store.each_row(&mut |row, folded| _ = rows.insert(row, folded.cells)).expect("rows");

@@ -109,7 +109,7 @@ fn send(
     let outcome = check.ask(bytes);
     let left = matches!(outcome, target::Outcome::Unknown { .. });
     let call = match outcome {
-        target::Outcome::Admitted { decision } if random.random_range(0..10) < 7 => {
+        target::Outcome::Admitted { decision, .. } if random.random_range(0..10) < 7 => {
             Some(Call { decision, commit: random.random_range(0..4) > 0 })
         }
         _ => None,

@@ -14,12 +14,12 @@ use super::client::Client;
 use crate::books::{self, Terms};
 use crate::deployment::{Deployment, DeploymentError, Gate};
 use crate::in_process;
-use crate::ledger::{Ledger, Names, Subject, window_ids};
+use crate::ledger::{Ledger, Names, Subject, Totals, window_ids};
 use crate::pool::{self, Prepared, Signing};
 use crate::scenario::Scenario;
 use crate::session::{self, SessionError};
 use crate::target::Outcome;
-use crate::traffic::{Channel, Kind, Planned};
+use crate::traffic::{Channel, Fate, Kind, Planned};
 use crate::wire;
 
 /// A crash test could not be set up.
@@ -147,6 +147,8 @@ impl Scene {
                 channel: if self.random.random() { Channel::Balance } else { Channel::QuickPay },
                 amount_fen: self.random.random_range(1..=self.scenario.amounts.most_fen),
                 order,
+                fate: Fate::Missing,
+                original: None,
             })
             .collect();
         self.run = self.run.wrapping_add(1 << 32);
@@ -193,7 +195,7 @@ impl Scene {
         let Seen { answers, settled, unanswered } = seen;
         let mut acknowledged = Acknowledged { settled: settled.clone(), ..Acknowledged::default() };
         for (request, outcome) in answers {
-            if let Outcome::Admitted { decision } = outcome {
+            if let Outcome::Admitted { decision, .. } = outcome {
                 acknowledged.admitted.push((request, decision));
             }
             self.note(request, &outcome);
@@ -218,7 +220,7 @@ impl Scene {
             let Some(prepared) = self.requests.get(*request) else { continue };
             let amount_fen = prepared.planned.amount_fen;
             let outcome = check.ask(&prepared.bytes);
-            if outcome == (Outcome::Admitted { decision: *decision }) {
+            if matches!(outcome, Outcome::Admitted { decision: found, .. } if found == *decision) {
                 continue;
             }
             (decisions, fen) = (decisions + 1, fen + amount_fen);
@@ -240,7 +242,7 @@ impl Scene {
     /// Notes what came of a request.
     pub fn note(&mut self, request: usize, outcome: &Outcome) {
         let known = match outcome {
-            Outcome::Admitted { decision } => Known::Admitted(*decision),
+            Outcome::Admitted { decision, .. } => Known::Admitted(*decision),
             Outcome::Refused { .. } => Known::Refused,
             Outcome::Unknown { .. } | Outcome::Answered => Known::Unknown,
         };
@@ -248,14 +250,15 @@ impl Scene {
         *before = known;
         if let Known::Admitted(decision) = known {
             let names = Names { scenario: &self.scenario, mchids: &self.mchids, offset_s: self.offset_s };
-            self.ledger.admit(decision, &prepared.planned, crate::now_s(), names);
+            self.ledger.admit(decision, None, &prepared.planned, crate::now_s(), names);
         }
     }
 
     /// Notes that a settle call was acknowledged.
     pub fn settled(&mut self, call: Call) {
         if call.commit {
-            self.ledger.commit(call.decision);
+            let names = Names { scenario: &self.scenario, mchids: &self.mchids, offset_s: self.offset_s };
+            self.ledger.commit(call.decision, false, names);
         } else {
             self.ledger.release(call.decision);
         }
@@ -309,7 +312,7 @@ impl Scene {
         let terms = Terms { scenario: &self.scenario, row_of: &row_of, open: window_ids(now_s + self.offset_s) };
         let verdict = books::compare(&self.ledger, export, &terms);
         self.faults.extend(verdict.differences.iter().map(|difference| format!("round {round}: {difference}")));
-        for ((limit, subject, window), (_, sums)) in self.ledger.newest() {
+        for ((limit, subject, window), (_, Totals { sums, .. })) in self.ledger.newest() {
             let ceiling = self.scenario.limit.get(limit).and_then(|limit| limit.ceiling(window));
             if ceiling.is_some_and(|ceiling| sums.held + sums.committed > ceiling) {
                 self.faults.push(format!("round {round}: {subject:?} is above the ceiling of {}", window.as_str()));
@@ -322,7 +325,7 @@ impl Scene {
     fn replay(&mut self, open: &mut Client, round: u32) {
         for request in self.sample() {
             let Some(prepared) = self.requests.get(request) else { continue };
-            if let Outcome::Admitted { decision } = open.ask(&prepared.bytes) {
+            if let Outcome::Admitted { decision, .. } = open.ask(&prepared.bytes) {
                 self.faults.push(format!("round {round}: a replay was admitted as {decision:032x}"));
             }
         }
@@ -340,7 +343,7 @@ impl Scene {
                 continue;
             }
             let outcome = check.ask(&bytes);
-            if outcome != (Outcome::Admitted { decision }) {
+            if !matches!(outcome, Outcome::Admitted { decision: found, .. } if found == decision) {
                 self.faults.push(format!("round {round}: order {request} was {decision:032x}, and is {outcome:?}"));
             }
         }
