@@ -4,9 +4,12 @@
 //! for the operator to read; nothing here survives a restart.
 
 mod codec;
+mod cursor;
+mod cut;
 mod entry;
 mod files;
 mod frame;
+pub mod inspect;
 mod keeper;
 mod log;
 mod scan;
@@ -24,6 +27,7 @@ use crate::time::UnixMillis;
 use crate::types::{DecisionId, MerchantId, Operation};
 
 pub use codec::{ENTRY_BYTES_MAX, Unreadable};
+pub use cut::{Cut, CutFault};
 pub use entry::{
     Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NO_WINDOW, Name, NonceEntry,
     PARTS_MAX, RowPart,

@@ -267,6 +267,11 @@ impl Entry {
     }
 }
 
+/// Tells whether the bytes of an entry are those of a label.
+pub(super) fn is_label(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&LABEL)
+}
+
 /// What is left to be read.
 struct Bytes<'b>(&'b [u8]);
 

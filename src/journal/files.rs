@@ -1,11 +1,12 @@
 //! The files of a gate's journal: found when it starts, replayed, and gone on with.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::frame::{self, Frame};
+use super::cursor::{self, Cursor};
+use super::frame::Frame;
 use super::keeper::{self, Chain, Keeper};
 use super::scan::{Extent, OpenFault, Read};
 use super::segment::{HEADER_BYTES, Header, Seal, SegmentId, position};
@@ -123,22 +124,10 @@ impl Found {
             let from = from(*writer);
             let needed =
                 |(id, seal): &&(SegmentId, Seal)| position(id.number, seal.end) > from || seal.times.1 >= since;
-            let segments = past.segments.iter().filter(needed).copied().collect();
-            let mut cursor =
-                Cursor { storage: &*self.storage, folder: &self.options.folder, segments, read: None, from, since };
-            if let Some(stamp) = cursor.advance()? {
-                cursors.push((stamp, cursor));
-            }
+            let segments = past.segments.iter().filter(needed).map(|(id, seal)| (*id, seal.end)).collect();
+            cursors.push(Cursor::new(&*self.storage, &self.options.folder, segments).from(from, since));
         }
-        while let Some(next) = (0..cursors.len()).min_by_key(|index| cursors.get(*index).map(|(stamp, _)| *stamp)) {
-            let Some((stamp, cursor)) = cursors.get_mut(next) else { break };
-            cursor.visit(visit)?;
-            match cursor.advance()? {
-                Some(later) => *stamp = later,
-                None => drop(cursors.swap_remove(next)),
-            }
-        }
-        Ok(())
+        cursor::merge(cursors, |frame| frame.stamp, visit)
     }
 
     /// Returns how many bytes of torn tails were cut.
@@ -372,58 +361,8 @@ impl Survey<'_> {
     }
 }
 
-/// Reads the records of one writer.
-struct Cursor<'c> {
-    storage: &'c dyn Storage,
-    folder: &'c Path,
-    segments: VecDeque<(SegmentId, Seal)>,
-    /// The segment being read, and the record that is next in it.
-    read: Option<(SegmentId, Read, u64, Frame, u64)>,
-    from: u64,
-    since: UnixMillis,
-}
-
-impl Cursor<'_> {
-    /// Goes to the next record that is wanted; returns its stamp.
-    fn advance(&mut self) -> Result<Option<u64>, OpenFault> {
-        loop {
-            let (id, read, begun) = match self.read.take() {
-                Some((id, read, _, _, end)) => (id, read, end),
-                None => {
-                    let Some((id, seal)) = self.segments.pop_front() else { return Ok(None) };
-                    let path = id.path(self.folder);
-                    let unread = || OpenFault::damaged(&path, 0, "its header is gone");
-                    let mut read = Read::new(self.storage, self.folder, id)?.ok_or_else(unread)?;
-                    read.bytes.truncate(usize::try_from(seal.end).unwrap_or(usize::MAX));
-                    (id, read, HEADER_BYTES as u64)
-                }
-            };
-            let offset = usize::try_from(begun).unwrap_or(usize::MAX);
-            let Some((frame, _, begun, end)) = frame::at(&read.bytes, offset, read.header.epoch) else {
-                if offset < read.bytes.len() {
-                    return Err(OpenFault::damaged(&id.path(self.folder), begun, "a sealed record is not whole"));
-                }
-                continue;
-            };
-            let (begun, end) = (begun as u64, end as u64);
-            self.read = Some((id, read, begun, frame, end));
-            if position(id.number, end) > self.from || frame.at >= self.since {
-                return Ok(Some(frame.stamp));
-            }
-        }
-    }
-
-    fn visit<E>(&self, visit: &mut dyn FnMut(&Recorded<'_>) -> Result<(), E>) -> Result<(), E> {
-        let Some((id, read, begun, frame, end)) = &self.read else { return Ok(()) };
-        let first = usize::try_from(*begun).unwrap_or(usize::MAX);
-        let payload = read.bytes.get(first..).map_or(&[][..], frame::payload);
-        let position = position(id.number, *end);
-        visit(&Recorded { writer: id.writer, position, frame: *frame, payload, place: (*id, *begun) })
-    }
-}
-
 /// The file by which a gate has a folder for itself.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// Least bytes of a segment: room for the largest batch, and for what becomes of orders.
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;

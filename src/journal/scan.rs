@@ -171,20 +171,30 @@ impl Read {
 
     /// Finds the most that any whole frame from an offset on says was safe, and where that frame is.
     pub fn safe_by_later(&self, from: u64) -> Option<(u64, u64)> {
-        let first = usize::try_from(from).unwrap_or(usize::MAX).max(HEADER_BYTES).next_multiple_of(ALIGN);
         let mut most: Option<(u64, u64)> = None;
-        let mut offset = first;
-        while offset < self.bytes.len() {
-            match self.bytes.get(offset..).and_then(|rest| frame::read(rest, self.header.epoch)) {
-                Some((frame, _, whole)) => {
-                    if most.is_none_or(|(durable, _)| frame.durable > durable) {
-                        most = Some((frame.durable, offset as u64));
-                    }
-                    offset = offset.saturating_add(whole);
-                }
-                None => offset = offset.saturating_add(ALIGN),
+        for (frame, offset) in self.strewn(from) {
+            if most.is_none_or(|(durable, _)| frame.durable > durable) {
+                most = Some((frame.durable, offset));
             }
         }
         most
+    }
+
+    /// Visits the whole frames from an offset on wherever they stand, each with where it begins.
+    pub fn strewn(&self, from: u64) -> impl Iterator<Item = (Frame, u64)> {
+        let mut offset = usize::try_from(from).unwrap_or(usize::MAX).max(HEADER_BYTES).next_multiple_of(ALIGN);
+        std::iter::from_fn(move || {
+            while offset < self.bytes.len() {
+                let begun = offset;
+                match self.bytes.get(offset..).and_then(|rest| frame::read(rest, self.header.epoch)) {
+                    Some((frame, _, whole)) => {
+                        offset = offset.saturating_add(whole);
+                        return Some((frame, begun as u64));
+                    }
+                    None => offset = offset.saturating_add(ALIGN),
+                }
+            }
+            None
+        })
     }
 }

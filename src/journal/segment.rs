@@ -203,6 +203,9 @@ const SEALED: &[u8] = b"SEALED\0\0";
 const VERSION: u32 = 1;
 const ENDING: &str = ".journal";
 
+/// Bytes of a header that its check covers; the others are zeros.
+pub(super) const HEADER_SAID_BYTES: u64 = 64;
+
 /// Bytes of a header.
 pub(super) const HEADER_BYTES: usize = 4096;
 
