@@ -17,6 +17,6 @@ pub use freshness::{Fresh, Skewed, fresh};
 pub use nonces::{Claimed, ClaimedNonce, NonceBounds, NonceKey, Nonces, Refused, Stored};
 pub use orders::{
     BindRefused, Binding, Bound, Commit, EXPIRED_PER_SWEEP_MAX, Expired, HOLD_AGES_S, HoldAge, Holds, Namespace,
-    OnExpiry, OrderBounds, OrderImage, OrderName, OrderRef, OrderState, OrderView, Orders, Outcome, PaidRule,
-    RELEASED_KEEP_S, Refund, Release, Released, Settled, Terms,
+    ORDERS_PURPOSE, OnExpiry, OrderBounds, OrderImage, OrderName, OrderRef, OrderState, OrderView, Orders, Outcome,
+    PaidRule, RELEASED_KEEP_S, Refund, Release, Released, Settled, Terms, order_digest,
 };

@@ -15,7 +15,7 @@ use crate::journal::{Cause, Entry, Fault, Image, ImagePhase, Log, Position};
 use crate::merchant::{HoldRules, Policy, SettledFacts, Shares};
 use crate::prf::{DeploymentKey, Prf};
 use crate::quota::Table;
-use crate::replay::{NonceBounds, Nonces, OrderBounds, Orders, PaidRule, RELEASED_KEEP_S};
+use crate::replay::{NonceBounds, Nonces, ORDERS_PURPOSE, OrderBounds, Orders, PaidRule, RELEASED_KEEP_S};
 use crate::request::Request;
 use crate::time::UnixMillis;
 use crate::types::{DecisionId, MerchantId};
@@ -100,7 +100,7 @@ impl Shared {
         let SharedParts { mut policy, deployment_key, nonces, orders, holds, quota } = parts;
         let table = Arc::new(Table::new(quota));
         register.enter(&mut policy);
-        let orders = Orders::new(orders, deployment_key.derive("orders"));
+        let orders = Orders::new(orders, deployment_key.derive(ORDERS_PURPOSE));
         let orders = if recorder.is_some() { orders.recording() } else { orders };
         Self {
             tolerance_s: nonces.tolerance_s,

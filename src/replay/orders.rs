@@ -39,7 +39,7 @@ use self::bound::Hold;
 pub use self::bound::{Bound, OnExpiry, Outcome, Settled, Terms};
 pub use self::image::OrderImage;
 use self::key::OrderKey;
-pub use self::key::OrderRef;
+pub use self::key::{OrderRef, order_digest};
 use self::order::{Decided, Order, Phase, State, seconds};
 pub use self::settle::{Commit, PaidRule, Refund, Release, Released};
 pub use self::sweep::{EXPIRED_PER_SWEEP_MAX, Expired, HOLD_AGES_S, HoldAge, Holds, RELEASED_KEEP_S};
@@ -320,6 +320,9 @@ fn pause(round: u32) {
         thread::yield_now();
     }
 }
+
+/// The purpose for which the function of an order table is derived from the deployment's key.
+pub const ORDERS_PURPOSE: &str = "orders";
 
 /// Parts of the table: one sweep looks through one.
 const PARTS: usize = 64;

@@ -38,6 +38,12 @@ impl OrderKey {
     }
 }
 
+/// Returns what images have for the number of an order, their `key` and `check`, by the function of the order table.
+pub fn order_digest(prf: &Prf, name: OrderName<'_>) -> (u64, u64) {
+    let (OrderKey(key), check) = OrderKey::of(prf, name);
+    (key, check)
+}
+
 impl Hash for OrderKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0);
