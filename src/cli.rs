@@ -1,8 +1,10 @@
 //! The commands.
 
+mod audit;
 mod control;
 pub mod demo;
 mod explain;
+mod journal;
 mod serve;
 mod settle;
 mod usage;
@@ -50,6 +52,11 @@ enum Command {
     Settle(settle::Options),
     /// Say how a gate would decide a request, without deciding it.
     Explain(explain::Options),
+    /// Look at a gate's journal, or give up what is damaged in it.
+    #[command(subcommand)]
+    Journal(journal::Action),
+    /// Show from the journal who asked for what, what was decided, and by which limits.
+    Audit(audit::Options),
     /// Show a gate at work: every verdict provoked and checked, then traffic.
     Demo(demo::Options),
 }
@@ -76,6 +83,8 @@ pub fn run_from(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Usage(options) => usage::run(&options, &mut std::io::stdout().lock()),
         Command::Settle(options) => settle::run(&options, &mut std::io::stdout().lock()),
         Command::Explain(options) => explain::run(&options, &mut std::io::stdout().lock()),
+        Command::Journal(action) => journal::run(&action, &mut std::io::stdout().lock()),
+        Command::Audit(options) => audit::run(&options, &mut std::io::stdout().lock()),
         Command::Demo(options) => return demo::run(&options),
     };
     match result {
@@ -113,6 +122,14 @@ enum Failure {
     RequestLong { path: PathBuf },
     #[error("{0}")]
     Unexplained(String),
+    #[error("{}: there is no section [journal], so nothing is recorded; add one, or give --folder", config.display())]
+    NoJournal { config: PathBuf },
+    #[error(transparent)]
+    Journal(#[from] crate::journal::OpenFault),
+    #[error(transparent)]
+    Cut(#[from] crate::journal::CutFault),
+    #[error("the output cannot be written: {0}")]
+    Output(std::io::Error),
 }
 
 #[cfg(test)]
@@ -128,6 +145,8 @@ mod tests {
             Command::Usage(options) => usage::run(&options, &mut out),
             Command::Settle(options) => settle::run(&options, &mut out),
             Command::Explain(options) => explain::run(&options, &mut out),
+            Command::Journal(action) => journal::run(&action, &mut out),
+            Command::Audit(options) => audit::run(&options, &mut out),
             Command::Serve { .. } | Command::CheckConfig { .. } | Command::Init { .. } | Command::Demo(_) => {
                 return Err("asks no gate".to_owned());
             }

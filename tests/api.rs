@@ -26,6 +26,8 @@ mod explaining;
 mod forwarding;
 #[path = "api/holds.rs"]
 mod holds;
+#[path = "api/journal.rs"]
+mod journal;
 #[path = "api/lifecycle.rs"]
 mod lifecycle;
 #[path = "api/memory.rs"]

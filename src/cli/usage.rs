@@ -1,6 +1,6 @@
 //! `tollgate usage`: what is used of the limits of a running gate.
 
-mod table;
+pub(super) mod table;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -91,12 +91,13 @@ fn header(unit: Unit) -> Row {
     ]
 }
 
-fn yuan(fen: u64) -> String {
+/// Writes an amount in yuan.
+pub(in crate::cli) fn yuan(fen: u64) -> String {
     format!("{}.{:02}", fen / 100, fen % 100)
 }
 
 /// Replaces what would move the cursor or colour the terminal.
-fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { char::REPLACEMENT_CHARACTER } else { letter }).collect()
 }
 
