@@ -1,7 +1,22 @@
-//! The journal: what was decided, one record a decision.
+//! The journal: what was decided, and what became of it, recorded before anything that follows from it leaves.
 //!
-//! Records are appended as decisions are made and committed once a batch. [`Recent`] keeps the last records in memory
-//! for the operator to read; nothing here survives a restart.
+//! Each writer has a sequence of files; the format stands in their modules:
+//!
+//! | file | what it says |
+//! | --- | --- |
+//! | `segment.rs` | one file: header, frames, seal |
+//! | `frame.rs` | what surrounds a record, and tells a whole one |
+//! | `codec.rs` | what a record says, byte by byte ([`Entry`]) |
+//!
+//! [`Log`] is how workers record; [`Syncer`] makes that safe from a loss of power, [`Watermark`] tells up to where;
+//! [`Keeper`] makes files ahead, seals them and removes them; [`Found`] is a journal as a gate finds it when it starts;
+//! [`inspect`] looks at one without a lock. [`Recent`] keeps the last records in memory for the operator to read.
+//!
+//! Promises:
+//! * What is covered by the watermark is there after the end of the process and after a loss of power.
+//! * What is read was written: in the order of its writer, without a hole. A torn tail is cut; where what was safe is
+//!   damaged, nothing is read at all.
+//! * After a write or a sync that failed nothing is written any more.
 
 mod codec;
 mod cursor;
@@ -27,12 +42,13 @@ use crate::time::UnixMillis;
 use crate::types::{DecisionId, MerchantId, Operation};
 
 pub use codec::{ENTRY_BYTES_MAX, Unreadable};
+pub use cursor::visit_sealed;
 pub use cut::{Cut, CutFault};
 pub use entry::{
     Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NO_WINDOW, Name, NonceEntry,
     PARTS_MAX, RowPart,
 };
-pub use files::{Found, Open, Options, Recorded, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, visit_sealed};
+pub use files::{Found, Open, Options, Recorded, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use frame::Frame;
 pub use keeper::{Keep, Keeper, Room, Sealed};
 pub use log::{Durability, Exposure, Fault, Log, Position, Sink, Turn, Watermark};

@@ -37,7 +37,7 @@
 //! | 3 | [`signature`] | schemes, canonical bytes, keys, verification |
 //! | 3 | [`certificate`] | chain, usage, time, binding to the merchant |
 //! | 3 | [`quota`] | rows of limits: taking from them, slices for hot ones, reclaim |
-//! | 3 | [`journal`] | the record of decisions |
+//! | 3 | [`journal`] | what was decided, on disk: written, synced, sealed, read again |
 //! | 2 | [`metrics`] | every metric, declared once |
 //! | 2 | [`storage`] | the seam through which the journal reaches the disk |
 //! | 1 | [`request`] | the borrowed, HTTP-free request; the strict JSON reader |

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::files::Recorded;
 use super::frame::{self, Frame};
 use super::scan::{OpenFault, Read};
-use super::segment::{HEADER_BYTES, SegmentId, position};
+use super::segment::{HEADER_BYTES, Seal, SegmentId, position};
 use crate::storage::Storage;
 use crate::time::UnixMillis;
 
@@ -70,6 +70,27 @@ impl<'c> Cursor<'c> {
         let position = position(id.number, *end);
         visit(&Recorded { writer: id.writer, position, frame: *frame, payload, place: (*id, *begun) })
     }
+}
+
+/// Visits the records of a sealed segment, until `visit` says that it wants no more.
+///
+/// # Errors
+/// [`OpenFault`] where it cannot be read or is damaged, or what `visit` fails with.
+pub fn visit_sealed<E: From<OpenFault>>(
+    storage: &dyn Storage,
+    folder: &Path,
+    (id, seal): (SegmentId, Seal),
+    visit: &mut dyn FnMut(&Recorded<'_>) -> Result<bool, E>,
+) -> Result<(), E> {
+    let mut cursor = Cursor::new(storage, folder, VecDeque::from([(id, seal.end)]));
+    let mut more = true;
+    while more && cursor.advance()?.is_some() {
+        cursor.visit(&mut |record| {
+            more = visit(record)?;
+            Ok::<_, E>(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Visits the records of all cursors, always the one whose key is the lowest; those of one cursor in their order.

@@ -161,8 +161,8 @@ impl Cut {
             // What is sealed must be safe.
             file.sync_data().map_err(&io)?;
             let hash = keeper::hash(&*file, before, end).map_err(&io)?;
-            let last_sequence = extent.sequences.map_or(0, |(_, last)| last);
-            let seal = Seal { end, last_sequence, times: extent.times, before, hash };
+            let (first_sequence, last_sequence) = extent.sequences.unwrap_or((0, 0));
+            let seal = Seal { end, first_sequence, last_sequence, times: extent.times, before, hash };
             if was != Some(seal) {
                 seals.push((file, path.clone(), seal));
             }
@@ -199,7 +199,10 @@ impl Cut {
         let end = HEADER_BYTES as u64;
         let hash = keeper::hash(&*file, before, end).map_err(&io)?;
         let last_sequence = last.map_or(0, |seal| seal.last_sequence);
-        keeper::write(&*file, &Seal { end, last_sequence, times: (at, at), before, hash }, bytes).map_err(&io)?;
+        // The next record's, as if it were here.
+        let first_sequence = last_sequence.saturating_add(1);
+        let seal = Seal { end, first_sequence, last_sequence, times: (at, at), before, hash };
+        keeper::write(&*file, &seal, bytes).map_err(&io)?;
         self.storage.sync_folder(&self.folder).map_err(OpenFault::io(&self.folder))
     }
 

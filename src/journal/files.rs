@@ -173,31 +173,6 @@ impl Found {
     }
 }
 
-/// Visits the records of a sealed segment, until `visit` says that it wants no more.
-///
-/// # Errors
-/// [`OpenFault`] where it cannot be read or is damaged, or what `visit` fails with.
-pub fn visit_sealed<E: From<OpenFault>>(
-    storage: &dyn Storage,
-    folder: &Path,
-    (id, seal): (SegmentId, Seal),
-    visit: &mut dyn FnMut(&Recorded<'_>) -> Result<bool, E>,
-) -> Result<(), E> {
-    let segments = VecDeque::from([(id, seal)]);
-    let mut cursor = Cursor { storage, folder, segments, read: None, from: 0, since: UnixMillis(i64::MIN) };
-    while cursor.advance()?.is_some() {
-        let mut more = true;
-        cursor.visit(&mut |record| {
-            more = visit(record)?;
-            Ok::<_, E>(())
-        })?;
-        if !more {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Looks through the segments of one writer.
 struct Survey<'s> {
     storage: &'s dyn Storage,

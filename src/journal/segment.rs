@@ -129,7 +129,7 @@ impl Seal {
         if self.last_sequence == 0 {
             0
         } else {
-            self.last_sequence.saturating_sub(self.first_sequence).saturating_add(1)
+            self.last_sequence.saturating_add(1).saturating_sub(self.first_sequence)
         }
     }
 
