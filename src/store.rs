@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub use durable::Durable;
 pub use fold::{Base, Fold, FoldedRow, Nothing, Unfoldable};
 pub use memory::Memory;
-pub use write_behind::{Backoff, Behind, WriteBehind, WriteFault};
+pub use write_behind::{Backoff, Behind, RECORDS_PER_STEP, WriteBehind, WriteFault};
 
 use crate::journal::Image;
 use crate::time::UnixMillis;

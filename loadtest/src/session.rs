@@ -6,7 +6,7 @@ mod resolve;
 mod stage;
 
 pub(crate) use resolve::fetch;
-pub(crate) use stage::{plan_of, row_of, zone};
+pub(crate) use stage::{plan_of, recorded, row_of, zone};
 
 use std::fs::File;
 use std::io::BufWriter;

@@ -323,7 +323,7 @@ pub(super) static BUILD: Family = Family {
 
 /// Every family, for the tests.
 #[cfg(test)]
-pub(super) static ALL: [&Family; 29] = [
+pub(super) static ALL: [&Family; 37] = [
     &DECISIONS,
     &DUPLICATES,
     &SHADOW_REFUSALS,
@@ -350,6 +350,14 @@ pub(super) static ALL: [&Family; 29] = [
     &MERCHANTS,
     &BODIES_BYTES,
     &ANSWERS_BYTES,
+    &CELLS_USED,
+    &JOURNAL_EXPOSED_FEN,
+    &JOURNAL_EXPOSED_SECONDS,
+    &JOURNAL_GIVE_BACKS,
+    &JOURNAL_FULL,
+    &JOURNAL_FAILED,
+    &STORE_BEHIND_RECORDS,
+    &STORE_BEHIND_SECONDS,
     &SIGNING_QUEUE,
     &READY,
     &BUILD,

@@ -262,7 +262,8 @@ fn readings_are_shown_as_they_are_when_scraped() {
 
 #[test]
 fn names_and_units_are_scraped_as_declared() {
-    let text = metrics_of(&two_workers(), Readings::default()).encode().expect("text");
+    let readings = Readings { journal: Some(JournalReadings::default()), ..Readings::default() };
+    let text = metrics_of(&two_workers(), readings).encode().expect("text");
     for family in families::ALL {
         let stem = family.stem();
         let described = match &family.unit {

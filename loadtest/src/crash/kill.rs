@@ -43,7 +43,7 @@ pub fn run(rounds: u32, seed: u64, program: &Path, tell: &mut dyn FnMut(&str)) -
 fn one(scene: &mut Scene, round: u32, program: &Path, random: &mut StdRng) -> Result<u32, CrashError> {
     if random.random_range(0..3) == 0 {
         // A recovery is ended, too; that must not matter.
-        let started = crate::process::Child::start(program, &Gate::arguments(&scene.deployment), None)?;
+        let started = crate::process::Child::start(program, &Gate::arguments(&scene.deployment.config_file), None)?;
         thread::sleep(Duration::from_millis(random.random_range(0..60)));
         started.kill()?;
     }

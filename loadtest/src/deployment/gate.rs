@@ -22,7 +22,15 @@ impl Gate {
     /// # Errors
     /// The program does not start, or does not say in time where it listens.
     pub fn start(program: &Path, deployment: &Deployment, core: Option<usize>) -> io::Result<Self> {
-        let mut child = Child::start(program, &Self::arguments(deployment), core)?;
+        Self::start_of(program, &deployment.config_file, core)
+    }
+
+    /// Starts a gate of this configuration, as [`Gate::start`].
+    ///
+    /// # Errors
+    /// As [`Gate::start`].
+    pub fn start_of(program: &Path, config_file: &Path, core: Option<usize>) -> io::Result<Self> {
+        let mut child = Child::start(program, &Self::arguments(config_file), core)?;
         let mut addresses = HashMap::new();
         // The control listener is named last.
         while !addresses.contains_key("control") {
@@ -33,9 +41,9 @@ impl Gate {
     }
 
     /// Returns what the program is started with.
-    pub fn arguments(deployment: &Deployment) -> Vec<&OsStr> {
+    pub fn arguments(config_file: &Path) -> Vec<&OsStr> {
         let arguments = ["gate", "serve", "--config"].map(OsStr::new);
-        [&arguments[..], &[deployment.config_file.as_os_str()]].concat()
+        [&arguments[..], &[config_file.as_os_str()]].concat()
     }
 
     /// Ends the gate by SIGKILL, whatever it is at.

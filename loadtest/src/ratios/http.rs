@@ -17,6 +17,7 @@ use crate::deployment::{Deployment, Gate, MerchantPlan, Plan};
 use crate::pool::{self, Signing};
 use crate::process::pin_to;
 use crate::rivals::{Kind as RivalKind, Rival};
+use crate::session;
 use crate::traffic::{Cast, Channel, Planned};
 use crate::wire::{Address, Bounds, Target, Wire};
 
@@ -25,7 +26,16 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
     let program: Rc<PathBuf> = Rc::new(program.to_owned());
     let bare = |name, tls| {
         let program = Rc::clone(&program);
-        Entry::new(name, move || Ok(Versus::new(size, &program, tls, RivalServer::Bare { tls, running: None })?))
+        Entry::new(name, move || {
+            let rival = RivalServer::Bare { tls, running: None };
+            Ok(Versus::new(size, &program, (tls, "process"), rival, By::Processor)?)
+        })
+    };
+    let off = |name, durability, by| {
+        let program = Rc::clone(&program);
+        Entry::new(name, move || {
+            Ok(Versus::new(size, &program, (false, durability), RivalServer::Off { running: None }, by)?)
+        })
     };
     let nginx = |name, kind| {
         let program = Rc::clone(&program);
@@ -36,7 +46,8 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
             if let Some(why) = Rival::missing() {
                 return Err(NotReady::Skipped(format!("{why}; --install fetches it")));
             }
-            Ok(Versus::new(size, &program, false, RivalServer::Lua { kind, running: None })?)
+            let rival = RivalServer::Lua { kind, running: None };
+            Ok(Versus::new(size, &program, (false, "process"), rival, By::Processor)?)
         })
     };
     let wrk = {
@@ -56,6 +67,8 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
         bare("http.check_tls_vs_bare_hyper_tls", true),
         nginx("http.check_vs_nginx_lua_redis", RivalKind::Redis),
         nginx("http.check_vs_nginx_lua_shdict", RivalKind::SharedDict),
+        off("http.process_vs_off", "process", By::Processor),
+        off("http.disk_vs_off", "disk", By::Time),
         wrk,
     ]
 }
@@ -66,8 +79,27 @@ fn is_wrk_missing() -> bool {
 
 /// A server that a gate is compared with.
 enum RivalServer {
-    Bare { tls: bool, running: Option<Bare> },
-    Lua { kind: RivalKind, running: Option<Rival> },
+    Bare {
+        tls: bool,
+        running: Option<Bare>,
+    },
+    Lua {
+        kind: RivalKind,
+        running: Option<Rival>,
+    },
+    /// A gate that records nothing.
+    Off {
+        running: Option<Gate>,
+    },
+}
+
+/// What requests are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Seconds of processor time of the server.
+    Processor,
+    /// Seconds.
+    Time,
 }
 
 impl RivalServer {
@@ -86,6 +118,15 @@ impl RivalServer {
                 let started = Rival::start(*kind, Some(SERVER_CORE), &keys, &folder);
                 *running = Some(started.map_err(RatioError::broken("nginx"))?);
             }
+            Self::Off { running } => {
+                let broken = RatioError::broken::<std::io::Error>;
+                let text = std::fs::read_to_string(&gate.config_file).map_err(broken("a configuration"))?;
+                let mut table: toml::Table = text.parse().map_err(RatioError::broken("a configuration"))?;
+                table.remove("journal");
+                let file = gate.config_file.with_file_name("off.toml");
+                std::fs::write(&file, table.to_string()).map_err(broken("a configuration"))?;
+                *running = Some(Gate::start_of(program, &file, Some(SERVER_CORE)).map_err(broken("a gate"))?);
+            }
         }
         Ok(())
     }
@@ -96,6 +137,7 @@ impl RivalServer {
             Self::Bare { tls: true, .. } => "bare hyper with TLS",
             Self::Lua { kind: RivalKind::Redis, .. } => "nginx, Lua, OpenSSL, Redis",
             Self::Lua { kind: RivalKind::SharedDict, .. } => "nginx, Lua, OpenSSL, shared dict",
+            Self::Off { .. } => "a gate that records nothing",
         }
     }
 
@@ -108,6 +150,10 @@ impl RivalServer {
             Self::Lua { running, .. } => {
                 running.as_ref().map(|rival| Target { address: Address::Tcp(rival.address()), tls: None })
             }
+            Self::Off { running } => {
+                let address = running.as_ref().and_then(|gate| gate.address("check")).cloned();
+                address.map(|address| Target { address, tls: None })
+            }
         }
     }
 
@@ -115,6 +161,7 @@ impl RivalServer {
         match self {
             Self::Bare { running, .. } => running.as_ref().map_or(Ok(0.0), Bare::cpu_seconds),
             Self::Lua { running, .. } => running.as_ref().map_or(Ok(0.0), Rival::cpu_seconds),
+            Self::Off { running } => running.as_ref().map_or(Ok(0.0), Gate::cpu_seconds),
         }
     }
 }
@@ -126,21 +173,28 @@ struct Versus {
     gate: Gate,
     gate_target: Target,
     rival: RivalServer,
+    by: By,
     random: StdRng,
 }
 
 impl Versus {
-    fn new(size: Size, program: &Path, tls: bool, mut rival: RivalServer) -> Result<Self, RatioError> {
+    fn new(
+        size: Size,
+        program: &Path,
+        (tls, durability): (bool, &str),
+        mut rival: RivalServer,
+        by: By,
+    ) -> Result<Self, RatioError> {
         let (merchants, requests) = if size == Size::Full { (100, 20_000) } else { (3, 200) };
         let mut random = StdRng::seed_from_u64(crate::now_s().unsigned_abs());
-        let deployment = Deployment::write(&plan(merchants, tls)?, PRIMES, &mut random);
+        let deployment = Deployment::write(&plan(merchants, tls, durability)?, PRIMES, &mut random);
         let deployment = deployment.map_err(RatioError::broken("the configuration of a gate"))?;
         let gate = Gate::start(program, &deployment, Some(SERVER_CORE)).map_err(RatioError::broken("a gate"))?;
         let address = gate.address("check").cloned();
         let address = address.ok_or(RatioError::Wrong("the gate has no listener `check`"))?;
         let gate_target = Target { address, tls: tls.then(|| deployment.tls_client.clone()) };
         rival.start(program, &deployment)?;
-        Ok(Self { requests, deployment, gate, gate_target, rival, random })
+        Ok(Self { requests, deployment, gate, gate_target, rival, by, random })
     }
 
     /// Signs orders of different merchants and customers, each with a number of its own.
@@ -174,7 +228,10 @@ impl Contest for Versus {
     }
 
     fn unit(&self) -> &'static str {
-        "requests per second of processor time"
+        match self.by {
+            By::Processor => "requests per second of processor time",
+            By::Time => "requests per second",
+        }
     }
 
     fn better(&self) -> Better {
@@ -184,14 +241,18 @@ impl Contest for Versus {
     fn round(&mut self) -> Result<Pair, RatioError> {
         // Signing uses all cores; what is measured has one for the server and one for the generator.
         let requests = self.sign();
-        let cpu = RatioError::broken::<std::io::Error>;
-        let before = self.gate.cpu_seconds().map_err(cpu("processor time"))?;
-        on_core(GENERATOR_CORE, || closed(&self.gate_target, &requests, br#""decision""#))?;
-        let ours = self.gate.cpu_seconds().map_err(cpu("processor time"))? - before;
         let target = self.rival.target(&self.deployment).ok_or(RatioError::Wrong("the rival does not run"))?;
-        let before = self.rival.cpu_seconds().map_err(cpu("processor time"))?;
-        on_core(GENERATOR_CORE, || closed(&target, &requests, b""))?;
-        let rival = self.rival.cpu_seconds().map_err(cpu("processor time"))? - before;
+        let seconds = |cpu: &dyn Fn() -> std::io::Result<f64>, target: &Target, wanted: &'static [u8]| {
+            let cpu = || cpu().map_err(RatioError::broken("processor time"));
+            let (before, began) = (cpu()?, Instant::now());
+            on_core(GENERATOR_CORE, || closed(target, &requests, wanted))?;
+            Ok::<f64, RatioError>(match self.by {
+                By::Processor => cpu()? - before,
+                By::Time => began.elapsed().as_secs_f64(),
+            })
+        };
+        let ours = seconds(&|| self.gate.cpu_seconds(), &self.gate_target, br#""decision""#)?;
+        let rival = seconds(&|| self.rival.cpu_seconds(), &target, b"")?;
         let count = requests.len() as f64;
         Ok(Pair { ours: count / ours, rival: count / rival })
     }
@@ -311,7 +372,7 @@ impl Contest for Generators {
 }
 
 /// A gate with four counters for each payment: of the customer and of the merchant, by day and month.
-fn plan(merchants: usize, tls: bool) -> Result<Plan, RatioError> {
+fn plan(merchants: usize, tls: bool, durability: &str) -> Result<Plan, RatioError> {
     let cast = Cast::new(merchants);
     let merchants = (0..cast.len()).map(|number| MerchantPlan {
         mchid: format!("19{number:08}"),
@@ -331,7 +392,7 @@ fn plan(merchants: usize, tls: bool) -> Result<Plan, RatioError> {
         time_zone: "UTC".to_owned(),
         tls,
         socket: false,
-        bounds: toml::Table::new(),
+        bounds: session::recorded(durability),
     })
 }
 
