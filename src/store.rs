@@ -33,7 +33,7 @@ pub trait Store: Base + Send {
     /// Takes what records came to, and how far they reach, all of it or nothing. Safe from a loss of power when it returns.
     ///
     /// # Errors
-    /// [`StoreFault`]; nothing of it is stored then.
+    /// [`StoreFault`]; all of it may be stored all the same, or nothing. To fold the records again comes to the same.
     fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, u64>) -> Result<(), StoreFault>;
 
     /// Shows every order.

@@ -111,10 +111,11 @@ mod tests {
     }
 
     #[test]
-    fn a_megabyte_more_is_seen() {
+    fn what_is_taken_more_is_seen() {
         let before = resident_kib();
-        let more = std::hint::black_box(vec![1_u8; 16 << 20]);
-        assert!(resident_kib() >= before + 8 * 1024, "{before}");
+        // More than all that other tests of this process could free meanwhile.
+        let more = std::hint::black_box(vec![1_u8; 256 << 20]);
+        assert!(resident_kib() >= before + 64 * 1024, "{before}");
         drop(more);
     }
 }

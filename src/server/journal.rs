@@ -44,6 +44,7 @@ pub(super) struct Journal {
 pub(super) struct Kept {
     /// For how long nonces may be in force, in seconds.
     window_s: i64,
+    fingerprint: [u8; 16],
     options: config::Journal,
     /// By writer, up to where its records are stored.
     folded: Arc<Mutex<BTreeMap<u16, u64>>>,
@@ -174,7 +175,7 @@ pub(super) fn start(
     let safety =
         Safety { watermark, durability: options.durability, exposure: options.exposure, progress: progress_told };
     let full = Arc::default();
-    let kept = Kept { window_s, options, folded: Arc::default(), lag: Arc::default(), full };
+    let kept = Kept { window_s, fingerprint, options, folded: Arc::default(), lag: Arc::default(), full };
     Ok((shared, Journal { logs, safety, progress, syncer, keeper, behind, kept, lock, shared: shared_later, storage }))
 }
 
@@ -338,7 +339,10 @@ pub(super) fn keep(
                         );
                     }
                 }
-                Err(error) => tracing::error!(%error, "the next segment of the journal cannot be made; trying again"),
+                Err(error) => {
+                    tracing::error!(%error, "the next segment of the journal cannot be made; trying again");
+                    sleep(RETRY_EVERY, &stopping);
+                }
             }
             if let Err(error) = keeper.seal() {
                 tracing::error!(%error, "a segment of the journal cannot be sealed; trying again");
@@ -371,6 +375,7 @@ pub(super) fn write_behind(
 ) -> impl FnOnce() -> io::Result<()> {
     move || {
         let mut backoff = Backoff::default();
+        let (store, fingerprint) = (kept.options.folder.join(STORE), kept.fingerprint);
         lock(&kept.folded).clone_from(behind.reached());
         while !stopping.load(Ordering::Relaxed) {
             let list = sealed.list();
@@ -395,8 +400,22 @@ pub(super) fn write_behind(
                 }
                 Err(error) => {
                     let wait = backoff.failed();
-                    tracing::error!(%error, wait_ms = wait.as_millis(), "the store is behind; trying again");
-                    wait
+                    tracing::error!(%error, wait_ms = wait.as_millis(), "the store is behind; opening it again");
+                    // A store that has failed once takes nothing more until it is opened again.
+                    drop(behind);
+                    sleep(wait, &stopping);
+                    loop {
+                        match Durable::open(&store, fingerprint).and_then(|store| WriteBehind::new(Box::new(store))) {
+                            Ok(opened) => break behind = opened,
+                            Err(_) if stopping.load(Ordering::Relaxed) => return Ok(()),
+                            Err(error) => {
+                                let wait = backoff.failed();
+                                tracing::error!(%error, wait_ms = wait.as_millis(), "the store cannot be opened; trying again");
+                                sleep(wait, &stopping);
+                            }
+                        }
+                    }
+                    Duration::ZERO
                 }
             };
             sleep(wait, &stopping);
@@ -421,6 +440,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The folder of the store, in that of the journal.
 const STORE: &str = "store";
+
+/// How long after the next segment could not be made it is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// How often segments are looked for that can be folded.
 const WRITE_EVERY: Duration = Duration::from_millis(200);

@@ -73,7 +73,7 @@ impl WriteBehind {
     /// returns how many.
     ///
     /// # Errors
-    /// [`WriteFault`]; nothing of the step is stored then.
+    /// [`WriteFault`]; whatever is stored of the step, the next one may begin where this one did.
     pub fn step(
         &mut self,
         storage: &dyn Storage,
