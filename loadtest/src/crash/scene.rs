@@ -152,17 +152,16 @@ impl Scene {
             })
             .collect();
         self.run = self.run.wrapping_add(1 << 32);
-        let signing = Signing {
-            merchants: &self.deployment.merchants,
-            starts_s: crate::now_s(),
-            run: self.run,
-            appid: Deployment::appid(),
-            facts: true,
-        };
+        let signing = self.signing();
         let (signed, _) = pool::sign(&planned, signing, 2);
         self.requests.extend(signed);
         self.known.resize(self.requests.len(), Known::Unsent);
         first..self.requests.len()
+    }
+
+    fn signing(&self) -> Signing<'_> {
+        let (merchants, appid) = (&self.deployment.merchants, Deployment::appid());
+        Signing { merchants, starts_s: crate::now_s(), run: self.run, appid, facts: true }
     }
 
     /// Signs the order of a request anew, as a client does that tries again.
@@ -170,13 +169,7 @@ impl Scene {
         let planned = self.requests.get(request)?.planned.clone();
         // The order number names the run in its low half.
         self.run = self.run.wrapping_add(1 << 32);
-        let signing = Signing {
-            merchants: &self.deployment.merchants,
-            starts_s: crate::now_s(),
-            run: self.run,
-            appid: Deployment::appid(),
-            facts: true,
-        };
+        let signing = self.signing();
         pool::sign(&[planned], signing, 1).0.pop().map(|one| one.bytes)
     }
 
