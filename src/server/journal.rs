@@ -166,7 +166,8 @@ pub(super) fn start(
     let bounds = RecordingBounds { step_back_ms_max: options.step_back_ms_max, reserve_bytes: options.reserve_bytes };
     let watermark: Arc<dyn Watermark> = Arc::<Progress>::clone(&progress);
     let recording = Arc::new(Recording::new(Arc::clone(&watermark), highest, bounds));
-    let cold = cold.ok_or_else(|| failed(RecoveryError::Random))?;
+    let missing = || ServerError::Thread { thread: "journal", source: io::ErrorKind::NotFound.into() };
+    let cold = cold.ok_or_else(missing)?;
     let labels = recovered.labels();
     let shared =
         Shared::recording(parts, recording, cold, labels, &|| syncer.step()).map_err(|fault| failed(fault.into()))?;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tollgate::reason::Reason;
+
 use crate::gate::THOUSAND_A_DAY;
 use crate::request::{Request, unique};
 use crate::till::{Taken, Till, held};
@@ -148,4 +150,22 @@ fn past_the_exposure_a_decision_waits_for_the_disk() {
     till.pay(&unique("o"), 700);
     assert_eq!(till.gate.metric("tollgate_stage_seconds_count{stage=\"safe\"}"), 1.0);
     till.gate.wait_until(|readings| readings.journal.is_some_and(|journal| journal.exposed_fen == 0));
+}
+
+#[test]
+fn a_clock_that_was_put_back_decides_nothing_until_the_operator_says_that_it_is_right() {
+    let mut till = Till::new(THOUSAND_A_DAY);
+    till.gate.advance_s(200);
+    till.pay(&unique("o"), 100);
+    till.gate.advance_s(-200);
+    let refused = || till.ask(&Request::order(&unique("o"), 100)).status();
+    assert_eq!((refused(), till.gate.refused(Reason::ClockSteppedBack)), (503, 1));
+    // The time is in the journal: a restart does not get around it.
+    till.gate.restart();
+    assert_eq!(till.ask(&Request::order(&unique("o"), 100)).status(), 503);
+    assert_eq!(till.gate.ask_control("POST", "/v1/clock/accept", "").status(), 204);
+    till.pay(&unique("o"), 100);
+    till.gate.restart();
+    till.pay(&unique("o"), 100);
+    assert_eq!(till.taken(LIMIT), held(300));
 }

@@ -59,49 +59,35 @@ impl<C: Clone> Orders<C> {
     pub fn image(&self, order: OrderRef) -> Option<OrderImage<C>> {
         let mut entry = self.part(order.key).get_mut(&order.key)?;
         let (check, merchant, digest) = (entry.check(), entry.share.merchant().copied(), entry.digest());
-        let (decision, key) = (order.decision(), order.key.0);
+        let image = OrderImage {
+            decision: order.decision(),
+            key: order.key.0,
+            check,
+            digest,
+            merchant,
+            revision: 0,
+            // What is not said below is that of an order that leaves.
+            state: OrderState::Released,
+            on_expiry: OnExpiry::Release,
+            note: 0,
+            amount_fen: 0,
+            refunded_fen: 0,
+            since_s: 0,
+            expires_s: 0,
+            charges: None,
+        };
         match &mut entry.state {
             State::Decided(decided) if decided.random == order.random() => {
                 decided.revision = decided.revision.saturating_add(1);
                 let Decided { amount_fen, refunded_fen, since_s, expires_s, revision, note, on_expiry, .. } = *decided;
                 let (state, charges) = (decided.phase.shown(), Some(decided.charges.clone()));
-                Some(OrderImage {
-                    decision,
-                    key,
-                    check,
-                    digest,
-                    merchant,
-                    revision,
-                    state,
-                    on_expiry,
-                    note,
-                    amount_fen,
-                    refunded_fen,
-                    since_s,
-                    expires_s,
-                    charges,
-                })
+                let image = OrderImage { state, charges, revision, on_expiry, note, expires_s, ..image };
+                Some(OrderImage { amount_fen, refunded_fen, since_s, ..image })
             }
             State::Leaving(left) if left.random == order.random() => {
                 left.revision = left.revision.saturating_add(1);
                 let Left { since_s, revision, amount_fen, refunded_fen, .. } = *left;
-                let (state, on_expiry, note, expires_s) = (OrderState::Released, OnExpiry::Release, 0, since_s);
-                Some(OrderImage {
-                    decision,
-                    key,
-                    check,
-                    digest,
-                    merchant,
-                    revision,
-                    state,
-                    on_expiry,
-                    note,
-                    amount_fen,
-                    refunded_fen,
-                    since_s,
-                    expires_s,
-                    charges: None,
-                })
+                Some(OrderImage { revision, amount_fen, refunded_fen, since_s, expires_s: since_s, ..image })
             }
             State::Deciding { .. } | State::Decided(_) | State::Leaving(_) | State::Released { .. } => None,
         }
