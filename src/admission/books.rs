@@ -127,7 +127,14 @@ impl Books {
                 }
                 Ok(settled)
             }
-            Commit::Already => Ok(Settled { already: true, ..settled }),
+            Commit::Already => {
+                // Whoever calls again may do so before the record of the first call is safe: recorded again, it is by the
+                // time that this one is answered.
+                if change.is_call() {
+                    change.touch(order);
+                }
+                Ok(Settled { already: true, ..settled })
+            }
             Commit::Late { charges, amount_fen, refunded_fen } => {
                 change.touch(order);
                 let decision = order.decision();

@@ -165,6 +165,11 @@ impl After {
 }
 
 impl Change {
+    /// Tells whether somebody asked for the change by name, and is told that it is made.
+    pub fn is_call(&self) -> bool {
+        self.cause == Cause::Call
+    }
+
     /// Notes that an order has changed.
     pub fn touch(&mut self, order: OrderRef) {
         if !self.touched.contains(&order) {
