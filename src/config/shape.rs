@@ -270,7 +270,7 @@ pub(super) struct Journal {
     pub exposure_ms: u64,
     #[serde(default = "number::<100_000_000>")]
     pub exposure_fen: u64,
-    #[serde(default = "number::<67_108_864>")]
+    #[serde(default = "number::<16_777_216>")]
     pub segment_bytes: u64,
     #[serde(default = "number::<1_048_576>")]
     pub reserve_bytes: u64,

@@ -30,11 +30,18 @@ impl Storage for Disk {
 
     fn create(&self, path: &Path, bytes: u64) -> io::Result<Arc<dyn File>> {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-            Ok(()) => {}
+        let room = match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             // A file system without the call: its room is taken by writing.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill(&file, bytes).or_else(|error| given_up(path, error))?,
-            Err(errno) => given_up(path, errno.into())?,
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        };
+        // Room that was only promised is changed in the file system's own log with the first write: each sync costs that
+        // log a commit then, and on ext4 one that the loss of the disk overtakes may say that it succeeded.
+        if let Err(error) = room.and_then(|()| fill(&file, bytes)) {
+            // Nothing is left behind of a file that could not be made whole.
+            drop(file);
+            let _ = fs::remove_file(path);
+            return Err(error);
         }
         Ok(Arc::new(file))
     }
@@ -86,18 +93,14 @@ impl File for fs::File {
     }
 }
 
-/// Leaves nothing behind of a file that could not be made whole.
-fn given_up(path: &Path, error: io::Error) -> io::Result<()> {
-    let _ = fs::remove_file(path);
-    Err(error)
-}
-
+/// Writes zeros, and makes them safe: bit by bit, so that the syncs of others do not wait long for the disk.
 fn fill(file: &fs::File, bytes: u64) -> io::Result<()> {
     let zeros = vec![0; FILL_BYTES];
     let mut offset = 0;
     while offset < bytes {
         let left = usize::try_from(bytes - offset).unwrap_or(FILL_BYTES).min(FILL_BYTES);
         file.write_all_at(zeros.get(..left).unwrap_or(&zeros), offset)?;
+        file.sync_data()?;
         offset = offset.saturating_add(u64::try_from(left).unwrap_or(u64::MAX));
     }
     file.sync_all()
@@ -111,7 +114,7 @@ struct Flock {
 
 impl Lock for Flock {}
 
-/// How much is written at a time where room is taken by writing.
+/// How much is written at a time.
 const FILL_BYTES: usize = 1 << 20;
 
 #[cfg(test)]
