@@ -30,6 +30,7 @@
 //! | 8 | [`config`] | the one reader of files and environment |
 //! | 7 | [`front`] | data plane: sockets, TLS, HTTP, batches, forwarding, answers |
 //! | 7 | [`admin`] | control plane: metrics, health, decisions, usage, settling, explanations, reload |
+//! | 7 | [`recovery`] | going on where a gate left off: what was recorded is put back, files and store are kept |
 //! | 6 | [`admission`] | the decision: all of the branching, none of the mechanism |
 //! | 5 | [`store`] | what records come to: folded, kept, loaded |
 //! | 4 | [`merchant`] | registry snapshot, routes, permissions, which limits apply |
@@ -55,6 +56,7 @@ pub mod config;
 
 pub mod admin;
 pub mod front;
+pub mod recovery;
 
 pub mod admission;
 

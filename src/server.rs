@@ -24,12 +24,13 @@ use crate::front::{
 use crate::journal::{Log, Progress, Recent, Record, Shelf};
 use crate::metrics::{self, Gauges, Metrics, Readings, Snapshot};
 use crate::quota::Table;
+use crate::recovery::Standing;
 use crate::storage::{Disk, Lock, Storage};
 use crate::time::{Clock, UnixMillis};
 use crate::types::DecisionId;
 
+pub use crate::recovery::RecoveryError;
 pub use explain::explain_offline;
-pub use journal::RecoveryError;
 
 /// A gate that runs.
 pub struct Running {
@@ -114,10 +115,9 @@ pub fn start_on(
             tracing::warn!(
                 "nothing is recorded: after a restart limits begin empty; add [journal] to the configuration"
             );
-            (Shared::new(parts), None)
+            (Arc::new(Shared::new(parts)), None)
         }
     };
-    let admission = Arc::new(admission);
     let signer = SignerPool::start(signing_threads, signing_queue_max, None).map_err(thread("signer"))?;
     let parts =
         GateParts { admission: Arc::clone(&admission), platform, signer, clock: Arc::clone(&clock), bounds, upstream };
@@ -134,11 +134,11 @@ pub fn start_on(
 
     let (drain, draining) = watch::channel(false);
     let (stop_others, stopping) = watch::channel(false);
-    let kept = journal.as_ref().map(|journal| journal.kept.clone());
-    let (logs, safety, journal) = start_journal(journal, &admission, &clock)?;
+    let standing = journal.as_ref().map(|journal| journal.upkeep.standing().clone());
+    let (logs, safety, journal) = start_journal(journal, &clock)?;
     let started = start_workers(&gate, sockets_per_worker(sockets, workers)?, (logs, safety), &draining)?;
     let ready = AtomicBool::new(true);
-    let gauges = Arc::new(Observed { gate: Arc::clone(&gate), clock: Arc::clone(&clock), caps, ready, kept });
+    let gauges = Arc::new(Observed { gate: Arc::clone(&gate), clock: Arc::clone(&clock), caps, ready, standing });
     let metrics = Metrics::new(started.counters, Arc::clone(&gauges) as Arc<dyn Gauges>);
     let shelves = started.shelves;
     let controller = Arc::new(Controller {
@@ -166,29 +166,15 @@ pub fn start_on(
 #[expect(clippy::type_complexity, reason = "taken apart at once")]
 fn start_journal(
     journal: Option<journal::Journal>,
-    admission: &Arc<Shared>,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Vec<Arc<Log>>, Option<Safety>, Option<Journaling>), ServerError> {
     let Some(journal) = journal else { return Ok((Vec::new(), None, None)) };
-    let journal::Journal { logs, safety, progress, syncer, keeper, behind, kept, storage, lock, shared } = journal;
-    // It is set this once.
-    let _ = shared.set(Arc::downgrade(admission));
+    let journal::Journal { logs, safety, progress, syncer, upkeep, store, lock } = journal;
     let stop_keeping = Arc::new(AtomicBool::new(false));
     let threads = vec![
         spawn("journal", move || syncer.run())?,
-        spawn(
-            "write-behind",
-            journal::write_behind(
-                behind,
-                (storage, keeper.sealed().clone()),
-                Arc::clone(&progress),
-                kept.clone(),
-                Arc::clone(admission),
-                Arc::clone(clock),
-                Arc::clone(&stop_keeping),
-            ),
-        )?,
-        spawn("keeper", journal::keep(keeper, kept, Arc::clone(clock), Arc::clone(&stop_keeping)))?,
+        spawn("write-behind", journal::write_behind(store, Arc::clone(clock), Arc::clone(&stop_keeping)))?,
+        spawn("keeper", journal::keep(upkeep, Arc::clone(clock), Arc::clone(&stop_keeping)))?,
     ];
     Ok((logs, Some(safety), Some(Journaling { progress, stop_keeping, threads, _lock: lock })))
 }
@@ -378,7 +364,7 @@ struct Observed {
     caps: Caps,
     ready: AtomicBool,
     /// What is told of the journal; `None` where nothing is recorded.
-    kept: Option<journal::Kept>,
+    standing: Option<Standing>,
 }
 
 #[derive(Clone, Copy)]
@@ -426,7 +412,7 @@ impl Gauges for Observed {
             connections: count(self.gate.connections_open()),
             ready: self.ready.load(Ordering::Relaxed),
             signing_queue: count(self.gate.signing_queue()),
-            journal: self.kept.as_ref().and_then(|kept| kept.read(admission, now)),
+            journal: self.standing.as_ref().and_then(|standing| journal::read(standing, admission, now)),
         }
     }
 }

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["merchant", "replay"],
     &["store"],
     &["admission"],
-    &["front", "admin"],
+    &["front", "admin", "recovery"],
     &["config"],
     &["server"],
     &["cli"],
