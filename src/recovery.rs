@@ -83,16 +83,16 @@ pub enum RecoveryError {
     Store(#[from] StoreFault),
     /// Records are missing.
     #[error(
-        "the store has the records of writer {writer} up to {reached}, and the journal has them from {first} on: what is \
-         between is missing, and limits would have more room than there is; bring back the store or the files of the \
+        "the store has the records of writer {writer} up to number {reached}, and the journal has them from number {first} \
+         on: what is between is missing, and limits would have more room than there is; bring back the store or the files of the \
          journal, or accept it with `accept_missing = true` in [journal]"
     )]
     Missing {
         /// The writer.
         writer: u16,
-        /// Up to where the store has its records.
+        /// The last record that the store has.
         reached: u64,
-        /// From where the journal has them.
+        /// The first that the journal has.
         first: u64,
     },
     /// What was recorded does not fit the tables.

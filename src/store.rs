@@ -34,7 +34,7 @@ pub trait Store: Base + Send {
     ///
     /// # Errors
     /// [`StoreFault`]; all of it may be stored all the same, or nothing. To fold the records again comes to the same.
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, u64>) -> Result<(), StoreFault>;
+    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault>;
 
     /// Shows every order.
     ///
@@ -58,12 +58,21 @@ pub trait Store: Base + Send {
 /// What a store says of the whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// By writer, the position up to which its records are folded.
-    pub reached: BTreeMap<u16, u64>,
+    /// By writer, up to where its records are folded.
+    pub reached: BTreeMap<u16, Reached>,
     /// The labels by their numbers.
     pub labels: BTreeMap<u32, String>,
     /// The highest time of a record.
     pub highest: Option<UnixMillis>,
+}
+
+/// Up to where the records of a writer are folded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reached {
+    /// The position.
+    pub position: u64,
+    /// The sequence of the last record before it: what comes next is the one after it, or records are missing.
+    pub sequence: u64,
 }
 
 /// A store cannot be used.

@@ -33,7 +33,7 @@ pub struct ExposureMax {
 impl Safety {
     /// Tells whether a decision must be safe from a loss of power before anything follows from it; `disk` where a limit asks
     /// for that.
-    pub(super) fn must_wait(&self, disk: bool, now: UnixMillis) -> bool {
+    pub fn must_wait(&self, disk: bool, now: UnixMillis) -> bool {
         if disk || self.durability == Durability::Disk {
             return true;
         }

@@ -135,11 +135,9 @@ impl Found {
         self.writers.values().map(|past| past.cut_bytes).sum()
     }
 
-    /// Returns by writer the first segment that is kept: the position where it begins, and the sequence of its first record.
-    pub fn first(&self) -> BTreeMap<u16, (u64, u64)> {
-        let first = |past: &Past| {
-            past.segments.first().map(|(id, seal)| (position(id.number, HEADER_BYTES as u64), seal.first_sequence))
-        };
+    /// Returns by writer the sequence of the first record that is kept; none of a writer without records.
+    pub fn first(&self) -> BTreeMap<u16, u64> {
+        let first = |past: &Past| past.segments.iter().map(|(_, seal)| seal.first_sequence).find(|first| *first > 0);
         self.writers.iter().filter_map(|(writer, past)| Some((*writer, first(past)?))).collect()
     }
 

@@ -29,10 +29,9 @@ impl Recovered {
         accept_missing: bool,
     ) -> Result<Self, RecoveryError> {
         let meta = store.meta()?;
-        for (writer, (first, sequence)) in found.first() {
-            let reached = meta.reached.get(&writer).copied().unwrap_or(0);
-            // The first record of all is missing nowhere.
-            if first > reached && sequence > 1 {
+        for (writer, first) in found.first() {
+            let reached = meta.reached.get(&writer).copied().unwrap_or_default().sequence;
+            if first > reached.saturating_add(1) {
                 if !accept_missing {
                     return Err(RecoveryError::Missing { writer, reached, first });
                 }
@@ -44,7 +43,7 @@ impl Recovered {
         let since = meta.highest.map_or(UnixMillis(i64::MIN), |UnixMillis(highest_ms)| {
             UnixMillis(highest_ms.saturating_sub(window_s.saturating_mul(1000)))
         });
-        let from = |writer: u16| meta.reached.get(&writer).copied().unwrap_or(0);
+        let from = |writer: u16| meta.reached.get(&writer).map_or(0, |reached| reached.position);
         found.replay(&from, since, &mut |record| {
             let unfoldable = |source| RecoveryError::Fold { writer: record.writer, position: record.position, source };
             // What is stored is read again for its nonce alone.

@@ -10,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::admission::Shared;
 use crate::journal::{Image, Keep, Keeper, Progress, Room, Sealed};
 use crate::storage::Storage;
-use crate::store::{Behind, Store, StoreFault, WriteBehind, WriteFault};
+use crate::store::{Behind, Reached, Store, StoreFault, WriteBehind, WriteFault};
 use crate::time::UnixMillis;
 
 /// How files and store stand, for those who keep them and for the operator. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// By writer, up to where its records are stored.
-    folded: Arc<Mutex<BTreeMap<u16, u64>>>,
+    folded: Arc<Mutex<BTreeMap<u16, Reached>>>,
     behind: Arc<Mutex<Behind>>,
     full: Arc<AtomicBool>,
 }
@@ -84,7 +84,7 @@ impl Upkeep {
     pub fn retire(&mut self, now: UnixMillis) -> io::Result<usize> {
         let needed_from = UnixMillis(now.0.saturating_sub(self.window_s.saturating_mul(1000)));
         let folded = lock(&self.standing.folded).clone();
-        let is_needed = |writer: u16, end: u64| folded.get(&writer).is_none_or(|folded| *folded < end);
+        let is_needed = |writer: u16, end: u64| folded.get(&writer).is_none_or(|folded| folded.position < end);
         self.keeper.retire(self.keep, now, needed_from, &is_needed)
     }
 }

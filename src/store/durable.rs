@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | `orders` | decision, 16 bytes big-endian | the image as in the journal |
 //! | `rows` | row, 16 bytes big-endian | label `u32`, window and use of two cells, `u16` and `u64` each, merchant as text; little-endian |
-//! | `meta` | `format` | `1` |
+//! | `meta` | `format` | `2` |
 //! | | `key` | fingerprint of the deployment key, 16 bytes |
 //! | | `highest` | highest time of a record, milliseconds, `i64` little-endian |
-//! | | `reached ` and the writer, `u16` big-endian | position, `u64` little-endian |
+//! | | `reached ` and the writer, `u16` big-endian | position and sequence of the last record, `u64` little-endian each |
 //! | | `label ` and the number, `u32` big-endian | the limit's name |
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::path::Path;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::fold::{Base, Fold, FoldedRow, Unfoldable};
-use super::{CLEANED_PER_STEP, Meta, Store, StoreFault, key_of};
+use super::{CLEANED_PER_STEP, Meta, Reached, Store, StoreFault, key_of};
 use crate::journal::Image;
 use crate::time::UnixMillis;
 use crate::types::DecisionId;
@@ -78,8 +78,8 @@ impl Store for Durable {
             let (key, value) = item.into_inner().map_err(broken)?;
             if let Some(writer) = key.strip_prefix(REACHED) {
                 let writer = <[u8; 2]>::try_from(writer).map_err(|_| unreadable("a writer"))?;
-                let position = <[u8; 8]>::try_from(&*value).map_err(|_| unreadable("a position"))?;
-                meta.reached.insert(u16::from_be_bytes(writer), u64::from_le_bytes(position));
+                let reached = read_reached(&value).ok_or_else(|| unreadable("a position"))?;
+                meta.reached.insert(u16::from_be_bytes(writer), reached);
             } else if let Some(label) = key.strip_prefix(LABEL) {
                 let label = <[u8; 4]>::try_from(label).map_err(|_| unreadable("a label"))?;
                 let name = String::from_utf8(value.to_vec()).map_err(|_| unreadable("the name of a label"))?;
@@ -92,7 +92,7 @@ impl Store for Durable {
         Ok(meta)
     }
 
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, u64>) -> Result<(), StoreFault> {
+    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
         let mut images: Vec<&Image> = fold.images().collect();
         images.sort_unstable_by_key(|image| image.decision.0);
         let mut rows: Vec<(u128, &FoldedRow)> = fold.rows().collect();
@@ -110,8 +110,9 @@ impl Store for Durable {
         for (label, name) in fold.labels() {
             batch.insert(&self.meta, [LABEL, &label.to_be_bytes()].concat(), name);
         }
-        for (writer, position) in reached {
-            batch.insert(&self.meta, [REACHED, &writer.to_be_bytes()].concat(), position.to_le_bytes());
+        for (writer, Reached { position, sequence }) in reached {
+            let value = [position.to_le_bytes(), sequence.to_le_bytes()].concat();
+            batch.insert(&self.meta, [REACHED, &writer.to_be_bytes()].concat(), value);
         }
         if let Some(UnixMillis(highest)) = fold.highest() {
             batch.insert(&self.meta, HIGHEST, highest.to_le_bytes());
@@ -187,6 +188,12 @@ fn read_row(bytes: &[u8]) -> Option<FoldedRow> {
     Some(FoldedRow { label: u32::from_le_bytes(*label), owner, cells: [cell(first)?, cell(second)?] })
 }
 
+fn read_reached(bytes: &[u8]) -> Option<Reached> {
+    let (position, sequence) = bytes.split_first_chunk()?;
+    let sequence = u64::from_le_bytes(<[u8; 8]>::try_from(sequence).ok()?);
+    Some(Reached { position: u64::from_le_bytes(*position), sequence })
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "it is what a result is mapped with")]
 fn broken(error: fjall::Error) -> StoreFault {
     StoreFault::Broken(error.to_string())
@@ -197,7 +204,7 @@ fn unreadable(what: &str) -> StoreFault {
 }
 
 const FORMAT: &[u8] = b"format";
-const VERSION: &[u8] = b"1";
+const VERSION: &[u8] = b"2";
 const KEY: &[u8] = b"key";
 const HIGHEST: &[u8] = b"highest";
 const REACHED: &[u8] = b"reached ";

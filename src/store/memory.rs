@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fold::{Base, Fold, FoldedRow, Unfoldable};
-use super::{CLEANED_PER_STEP, Meta, Store, StoreFault};
+use super::{CLEANED_PER_STEP, Meta, Reached, Store, StoreFault};
 use crate::journal::Image;
 use crate::types::DecisionId;
 
@@ -52,7 +52,7 @@ impl Store for Memory {
         Ok(self.content().meta.clone())
     }
 
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, u64>) -> Result<(), StoreFault> {
+    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
         let mut content = self.content();
         if content.failing > 0 {
             content.failing -= 1;

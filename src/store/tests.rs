@@ -41,6 +41,10 @@ fn image(decision: u8, revision: u32, charged: u64, window: u16) -> Image {
     }
 }
 
+fn reached(position: u64) -> Reached {
+    Reached { position, sequence: position + 7 }
+}
+
 fn payload(image: &Image) -> Vec<u8> {
     let mut bytes = Vec::new();
     Entry::Change(ChangeEntry { cause: Cause::Answer, orders: [image.clone()].into_iter().collect() })
@@ -99,7 +103,7 @@ fn agree(store: &mut dyn Store, images: &[Image], cuts: &[usize], again: usize) 
         for image in part {
             fold.fold(&*store, &payload(image), UnixMillis(5)).expect("an entry");
         }
-        store.apply(&fold, &BTreeMap::from([(0, end)])).expect("stored");
+        store.apply(&fold, &BTreeMap::from([(0, reached(end))])).expect("stored");
     }
     // What is folded again, after a start that begins further back, changes nothing.
     let mut fold = Fold::new();
@@ -151,11 +155,11 @@ fn a_durable_store_keeps_what_is_said_of_the_whole_and_knows_its_key() {
     let mut label = Vec::new();
     Entry::Label { label: 3, name: "daily".to_owned() }.write(&mut label);
     fold.fold(&store, &label, UnixMillis(77)).expect("an entry");
-    store.apply(&fold, &BTreeMap::from([(2, 1 << 40), (0, 9)])).expect("stored");
+    store.apply(&fold, &BTreeMap::from([(2, reached(1 << 40)), (0, reached(9))])).expect("stored");
     drop(store);
     let store = Durable::open(folder.path(), [7; 16]).expect("the store");
     let expected = Meta {
-        reached: BTreeMap::from([(0, 9), (2, 1 << 40)]),
+        reached: BTreeMap::from([(0, reached(9)), (2, reached(1 << 40))]),
         labels: BTreeMap::from([(3, "daily".to_owned())]),
         highest: Some(UnixMillis(77)),
     };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fold::{Fold, Unfoldable};
-use super::{Store, StoreFault};
+use super::{Reached, Store, StoreFault};
 use crate::journal::{OpenFault, Recorded, Seal, SegmentId, position, visit_sealed};
 use crate::storage::Storage;
 use crate::time::UnixMillis;
@@ -16,7 +16,7 @@ use crate::time::UnixMillis;
 /// Folds sealed segments into a store.
 pub struct WriteBehind {
     store: Box<dyn Store>,
-    reached: BTreeMap<u16, u64>,
+    reached: BTreeMap<u16, Reached>,
     highest: Option<UnixMillis>,
 }
 
@@ -55,8 +55,8 @@ impl WriteBehind {
         Ok(Self { store, reached: meta.reached, highest: meta.highest })
     }
 
-    /// Returns by writer the position up to which its records are folded.
-    pub const fn reached(&self) -> &BTreeMap<u16, u64> {
+    /// Returns by writer up to where its records are folded.
+    pub const fn reached(&self) -> &BTreeMap<u16, Reached> {
         &self.reached
     }
 
@@ -80,19 +80,20 @@ impl WriteBehind {
         folder: &Path,
         sealed: &[(SegmentId, Seal)],
     ) -> Result<u64, WriteFault> {
-        let left = sealed.iter().filter(|(id, seal)| !self.has(*id, seal));
-        let Some((id, seal)) = left.min_by_key(|(id, seal)| (seal.times.0, *id)).copied() else { return Ok(0) };
-        let from = self.reached.get(&id.writer).copied().unwrap_or(0);
+        let Some((id, seal)) = self.next(sealed) else { return Ok(0) };
+        let from = self.reached.get(&id.writer).copied().unwrap_or_default();
         let mut fold = Fold::since(self.highest);
-        let mut reached = position(id.number, seal.end);
+        // A segment without records has no last one.
+        let sequence = if seal.last_sequence == 0 { from.sequence } else { seal.last_sequence };
+        let mut reached = Reached { position: position(id.number, seal.end), sequence };
         visit_sealed::<WriteFault>(storage, folder, (id, seal), &mut |record: &Recorded<'_>| {
-            if record.position <= from {
+            if record.position <= from.position {
                 return Ok(true);
             }
             fold.fold(&*self.store, record.payload, record.frame.at)?;
             let more = fold.records() < RECORDS_PER_STEP;
             if !more {
-                reached = record.position;
+                reached = Reached { position: record.position, sequence: record.frame.sequence };
             }
             Ok(more)
         })?;
@@ -111,8 +112,21 @@ impl WriteBehind {
         self.store.clean(past)
     }
 
+    /// Returns the oldest of the segments that are next of their writers: those of one go in their order, whatever their
+    /// times say, since a clock may be put back.
+    fn next(&self, sealed: &[(SegmentId, Seal)]) -> Option<(SegmentId, Seal)> {
+        let mut next: BTreeMap<u16, (SegmentId, Seal)> = BTreeMap::new();
+        for (id, seal) in sealed.iter().filter(|(id, seal)| !self.has(*id, seal)) {
+            let first = next.entry(id.writer).or_insert((*id, *seal));
+            if id.number < first.0.number {
+                *first = (*id, *seal);
+            }
+        }
+        next.into_values().min_by_key(|(id, seal)| (seal.times.0, *id))
+    }
+
     fn has(&self, id: SegmentId, seal: &Seal) -> bool {
-        self.reached.get(&id.writer).is_some_and(|reached| *reached >= position(id.number, seal.end))
+        self.reached.get(&id.writer).is_some_and(|reached| reached.position >= position(id.number, seal.end))
     }
 }
 
@@ -147,3 +161,6 @@ pub const RECORDS_PER_STEP: u64 = 50_000;
 
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
