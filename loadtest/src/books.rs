@@ -47,27 +47,7 @@ pub struct Terms<'a> {
 /// Compares what the rig believes with an export, a JSON object a line.
 pub fn compare(ledger: &Ledger, export: &str, terms: &Terms<'_>) -> Verdict {
     let mut verdict = Verdict { differences: ledger.faults(), ..Verdict::default() };
-    let mut exported: BTreeMap<(String, String), (u16, Sums)> = BTreeMap::new();
-    for line in export.lines() {
-        let row: Row = match serde_json::from_str(line) {
-            Ok(row) => row,
-            Err(error) => {
-                verdict.differences.push(format!("a line of the export can't be read: {error}: {line}"));
-                continue;
-            }
-        };
-        for window in row.windows {
-            if window.used != window.held.saturating_add(window.committed) {
-                let RowWindow { used, held, committed, .. } = window;
-                let limit = row.limit.as_deref().unwrap_or("?");
-                verdict
-                    .differences
-                    .push(format!("{limit} {}: used {used} is not held {held} + committed {committed}", row.row));
-            }
-            let sums = Sums { held: window.held, committed: window.committed };
-            exported.insert((row.row.clone(), window.window), (window.id, sums));
-        }
-    }
+    let exported = exported(export, &mut verdict.differences);
     let mut seen = BTreeSet::new();
     for ((limit, subject, window), (id, Totals { sums: own, late_fen })) in ledger.newest() {
         let Some(limit) = terms.scenario.limit.get(limit) else { continue };
@@ -113,6 +93,33 @@ pub fn compare(ledger: &Ledger, export: &str, terms: &Terms<'_>) -> Verdict {
             .push(format!("row {row}: {window} {id}: the gate shows {sums:?}, and no answer admitted any"));
     }
     verdict
+}
+
+/// Rows and windows of an export, by key and name: the id of the window, and what is used of it.
+pub type Exported = BTreeMap<(String, String), (u16, Sums)>;
+
+/// Reads an export; what is wrong with it goes to `faults`.
+pub fn exported(export: &str, faults: &mut Vec<String>) -> Exported {
+    let mut exported = Exported::new();
+    for line in export.lines() {
+        let row: Row = match serde_json::from_str(line) {
+            Ok(row) => row,
+            Err(error) => {
+                faults.push(format!("a line of the export can't be read: {error}: {line}"));
+                continue;
+            }
+        };
+        for window in row.windows {
+            if window.used != window.held.saturating_add(window.committed) {
+                let RowWindow { used, held, committed, .. } = window;
+                let limit = row.limit.as_deref().unwrap_or("?");
+                faults.push(format!("{limit} {}: used {used} is not held {held} + committed {committed}", row.row));
+            }
+            let sums = Sums { held: window.held, committed: window.committed };
+            exported.insert((row.row.clone(), window.window), (window.id, sums));
+        }
+    }
+    exported
 }
 
 fn describe(subject: &Subject) -> String {

@@ -4,6 +4,7 @@ mod client;
 mod kill;
 mod power;
 mod scene;
+mod sim;
 
 use std::path::Path;
 
@@ -18,6 +19,8 @@ pub enum Name {
     Kill,
     /// The disk loses power, under load. Needs root, mkfs.ext4, mkfs.xfs and xfs_io.
     Power,
+    /// Production's own parts in one thread, on a disk and with a clock of their own, as seeds decide.
+    Sim,
 }
 
 /// How it is done.
@@ -54,5 +57,6 @@ pub fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Res
     match options.name {
         Name::Kill => kill::run(options.size, options.seed, program, tell),
         Name::Power => power::run(options.size, options.seed, program, tell),
+        Name::Sim => sim::run(options.size, options.seed, tell),
     }
 }

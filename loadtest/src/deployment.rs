@@ -128,7 +128,14 @@ impl Deployment {
     /// [`DeploymentError`] where a part cannot be made or written. What is wrong with the plan itself shows when the
     /// configuration is loaded.
     pub fn write(plan: &Plan, primes: usize, random: &mut StdRng) -> Result<Self, DeploymentError> {
-        let now = SystemClock.now();
+        Self::write_at(plan, primes, random, SystemClock.now())
+    }
+
+    /// Writes a deployment as [`Deployment::write`], whose certificates are issued at this time.
+    ///
+    /// # Errors
+    /// As [`Deployment::write`].
+    pub fn write_at(plan: &Plan, primes: usize, random: &mut StdRng, now: UnixMillis) -> Result<Self, DeploymentError> {
         let temporary = tempfile::Builder::new().prefix("gate-").tempdir().map_err(DeploymentError::Folder)?;
         let folder = temporary.path().join("deployment");
         config::init(&folder, random, now)?;

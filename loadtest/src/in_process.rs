@@ -145,7 +145,7 @@ impl Target for InProcess {
         let queued: Vec<_> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         let parsed = queued.iter().map(|(.., bytes)| Parsed::read(bytes)).collect::<Result<Vec<_>, _>>()?;
         let mut batch = Batch::new();
-        parsed.iter().for_each(|parsed| batch.push(parsed.request()));
+        parsed.iter().for_each(|parsed| batch.push(parsed.request(Trust::TrustedHop)));
         let now = self.clock.now();
         let began = Instant::now();
         self.engine.decide(&mut batch, now);
@@ -169,7 +169,7 @@ impl Target for InProcess {
 }
 
 /// A request in its parts.
-struct Parsed<'a> {
+pub(crate) struct Parsed<'a> {
     method: &'a str,
     target: &'a str,
     headers: Vec<(&'a str, &'a [u8])>,
@@ -177,7 +177,7 @@ struct Parsed<'a> {
 }
 
 impl<'a> Parsed<'a> {
-    fn read(bytes: &'a [u8]) -> Result<Self, TargetError> {
+    pub fn read(bytes: &'a [u8]) -> Result<Self, TargetError> {
         let mut headers = [EMPTY_HEADER; 16];
         let mut request = httparse::Request::new(&mut headers);
         let Ok(Status::Complete(head)) = request.parse(bytes) else { return Err(TargetError::Request("its head")) };
@@ -189,13 +189,13 @@ impl<'a> Parsed<'a> {
         })
     }
 
-    fn request(&self) -> Request<'_> {
+    pub fn request(&self, trust: Trust) -> Request<'_> {
         Request {
             method: self.method,
             target: self.target,
             headers: &self.headers,
             body: self.body,
-            trust: Trust::TrustedHop,
+            trust,
             peer: None,
             client_certificate: None,
             answer_key_known: true,

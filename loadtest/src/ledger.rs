@@ -10,7 +10,7 @@ use crate::scenario::{Limit, Part, Refunds, Scenario};
 use crate::traffic::Planned;
 
 /// Subject of a limit, by the names of its parts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {
     pub customer: Option<String>,
     pub merchant: Option<String>,
@@ -108,7 +108,7 @@ impl Names<'_> {
     }
 
     /// Returns the accounts that a payment is charged to, admitted at this time.
-    fn accounts(&self, planned: &Planned, at_s: i64) -> Vec<Account> {
+    pub fn accounts(&self, planned: &Planned, at_s: i64) -> Vec<Account> {
         let limits = self.scenario.limit.iter().enumerate();
         let applying = limits.filter(|(_, limit)| self.applies(limit, planned));
         let accounts = applying.flat_map(|(position, limit)| {
