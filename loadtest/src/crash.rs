@@ -1,10 +1,13 @@
 //! Whether anything that was acknowledged is lost: gates that are ended at any instant, and a ledger that nothing ends.
 
 mod client;
+mod faults;
 mod kill;
+mod mutants;
 mod power;
 mod scene;
 mod sim;
+mod torn;
 
 use std::path::Path;
 
@@ -21,6 +24,10 @@ pub enum Name {
     Power,
     /// Production's own parts in one thread, on a disk and with a clock of their own, as seeds decide.
     Sim,
+    /// Journals as decisions leave them, with the sectors that were not synced kept, dropped, zeroed, flipped or misplaced.
+    Torn,
+    /// One story lived again and again, each time with another call of the disk failing.
+    Faults,
 }
 
 /// How it is done.
@@ -34,6 +41,12 @@ pub struct Options {
     /// What random choices follow from.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// With `sim`: end with the first seed that finds a fault.
+    #[arg(long)]
+    pub until_fault: bool,
+    /// With `sim`: put faults into a copy of the sources, and see whether the simulation finds each. In the repository's root.
+    #[arg(long)]
+    pub mutants: bool,
 }
 
 /// What came of it.
@@ -57,6 +70,9 @@ pub fn run(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) -> Res
     match options.name {
         Name::Kill => kill::run(options.size, options.seed, program, tell),
         Name::Power => power::run(options.size, options.seed, program, tell),
-        Name::Sim => sim::run(options.size, options.seed, tell),
+        Name::Torn => torn::run(options.size, options.seed, tell),
+        Name::Faults => faults::run(options.size, options.seed, tell),
+        Name::Sim if options.mutants => mutants::run(options.size, tell),
+        Name::Sim => sim::run(options.size, options.seed, options.until_fault, tell),
     }
 }

@@ -10,47 +10,40 @@ mod shaky;
 mod story;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::Outcome;
 use super::scene::CrashError;
-use setting::Setting;
-use story::{Counts, Story};
+pub use setting::Setting;
+use story::Counts;
+pub use story::Story;
 
-/// Lives through so many seeds, from one on: each in one thread, and as many at once as there are cores.
-pub fn run(seeds: u32, first: u64, tell: &mut dyn FnMut(&str)) -> Result<Outcome, CrashError> {
+/// Lives through so many seeds, from one on: each in one thread, and as many at once as there are cores. Where
+/// `until_fault`, none is begun once a fault was found.
+pub fn run(seeds: u32, first: u64, until_fault: bool, tell: &mut dyn FnMut(&str)) -> Result<Outcome, CrashError> {
     let setting = Setting::new()?;
-    let next = AtomicU64::new(first);
-    let end = first.saturating_add(seeds.into());
-    let told: Mutex<Vec<(u64, Result<Counts, String>)>> = Mutex::default();
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
-                    let lived = live(&setting, seed);
-                    told.lock().unwrap_or_else(PoisonError::into_inner).push((seed, lived));
-                }
-            });
+    let threads = u32::try_from(thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
+    let found = AtomicBool::new(false);
+    let live = |number: u32| {
+        if until_fault && found.load(Ordering::Relaxed) {
+            return Ok(Counts::default());
         }
-    });
-    let mut told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
-    told.sort_unstable_by_key(|(seed, _)| *seed);
+        let seed = first.saturating_add(number.into());
+        let mut story = Story::new(&setting, seed);
+        let lived = story.run().map(|()| story.counts);
+        found.fetch_or(lived.is_err(), Ordering::Relaxed);
+        lived.map_err(|fault| format!("seed {seed}: {fault}; again: tests/crash sim 1 {seed}"))
+    };
     let (mut outcome, mut sum) = (Outcome::default(), Counts::default());
-    for (seed, lived) in told {
+    for lived in in_threads(seeds, threads, &live) {
         match lived {
             Ok(counts) => {
                 sum.add(counts);
                 outcome.passed += 1;
             }
             Err(fault) => {
-                let fault = format!("seed {seed}: {fault}; again: tests/crash sim 1 {seed}");
                 tell(&fault);
                 outcome.faults.push(fault);
                 outcome.failed += 1;
@@ -61,11 +54,31 @@ pub fn run(seeds: u32, first: u64, tell: &mut dyn FnMut(&str)) -> Result<Outcome
     Ok(outcome)
 }
 
-fn live(setting: &Setting, seed: u64) -> Result<Counts, String> {
-    // A panic is a fault of the seed, as any other.
-    let lived = catch_unwind(AssertUnwindSafe(|| {
-        let mut story = Story::new(setting, seed);
-        story.run().map(|()| story.counts)
-    }));
-    lived.unwrap_or_else(|_| Err("it panicked".to_owned()))
+/// Does something for each number below `count`, on so many threads; returns what came of it in their order. A panic is a
+/// fault as any other.
+pub fn in_threads<R: Send>(
+    count: u32,
+    threads: u32,
+    act: &(dyn Fn(u32) -> Result<R, String> + Sync),
+) -> Vec<Result<R, String>> {
+    let next = AtomicU32::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let acted = catch_unwind(AssertUnwindSafe(|| act(number)));
+                    let acted = acted.unwrap_or_else(|_| Err(format!("number {number} panicked")));
+                    results.lock().unwrap_or_else(PoisonError::into_inner).push((number, acted));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
 }

@@ -50,12 +50,14 @@ impl At {
 }
 
 /// All decisions that may be in force.
+#[derive(Clone)]
 pub struct Belief<'s> {
     setting: &'s Setting,
     known: BTreeMap<u128, Known>,
 }
 
 /// One decision.
+#[derive(Clone)]
 struct Known {
     request: usize,
     amount_fen: u64,
@@ -220,7 +222,8 @@ impl<'s> Belief<'s> {
             let used = held + committed;
             if their_id != id || (passed && used == 0) {
                 // A refusal may have turned the row to a newer window; what is lost or charges nothing turns none.
-                if !passed && !(their_id < id && charged.least == 0) {
+                let idle = their_id < id && charged.least == 0;
+                if !passed && !idle {
                     faults.push(format!("{name}: the gate shows window {their_id}"));
                 }
                 continue;

@@ -10,6 +10,7 @@ use tollgate::admission::{Decision, Outcome, SettleAs, Stake};
 use tollgate::journal::{Durability, Found, OpenFault, Position, Progress, Recorded, Watermark as _};
 use tollgate::merchant::SettledFacts;
 use tollgate::reason::Reason;
+use tollgate::recovery::RecoveryError;
 use tollgate::replay::{OrderState, Orders};
 use tollgate::request::Trust;
 use tollgate::storage::faulty::{Call, Error, Faulty, Rule};
@@ -40,6 +41,8 @@ pub struct Story<'s> {
     sent: Vec<Sent>,
     /// How far the journal of the last life was.
     past: Option<Arc<Progress>>,
+    /// Whether the disk is well but for what it is told from outside.
+    steady: bool,
     pub counts: Counts,
 }
 
@@ -52,6 +55,13 @@ struct Sent {
     spent: Vec<At>,
     /// Whether one of them is there after the end of a life.
     must: bool,
+}
+
+/// What losses of power came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Torn {
+    pub recovered: u32,
+    pub refused: u32,
 }
 
 /// What happened.
@@ -92,6 +102,7 @@ impl<'s> Story<'s> {
             orders: Vec::new(),
             sent: Vec::new(),
             past: None,
+            steady: false,
             counts: Counts::default(),
         }
     }
@@ -101,20 +112,85 @@ impl<'s> Story<'s> {
         let lives = self.random.random_range(2..=LIVES_MAX);
         for number in 0..lives {
             let mut life = self.begin().map_err(|fault| format!("start {number}: {fault}"))?;
-            let steps = self.random.random_range(1..=STEPS_MAX);
-            for step in 0..steps {
-                // Reading all books at every step would take most of the time.
-                let look = step + 1 == steps || self.random.random_range(0..LOOK_EVERY) == 0;
-                let taken = self.step(&mut life).and_then(|()| if look { self.look(&life) } else { Ok(()) });
-                taken.map_err(|fault| format!("life {number}, step {step}: {fault}"))?;
-                if life.has_failed() {
-                    break;
-                }
-            }
+            self.walk(&mut life, STEPS_MAX).map_err(|fault| format!("life {number}, {fault}"))?;
             self.end(life);
         }
         let life = self.begin().map_err(|fault| format!("the last start: {fault}"))?;
         self.look(&life)
+    }
+
+    /// Lives for a while, and recovers what so many losses of power at its end leave.
+    pub fn torn(&mut self, images: u32) -> Result<Torn, String> {
+        for _ in 0..self.random.random_range(0..3) {
+            let mut life = self.begin()?;
+            self.walk(&mut life, STEPS_MAX)?;
+            self.end(life);
+        }
+        let mut life = self.begin()?;
+        // A journal that has failed has less to be torn.
+        while !life.has_failed() && self.random.random_range(0..STEPS_MAX) > 0 {
+            self.step(&mut life)?;
+        }
+        self.past = Some(Arc::clone(&life.progress));
+        self.judge(End::PowerLost);
+        let mut torn = Torn::default();
+        for image in 0..images {
+            let disk = self.disk.copy();
+            let fates: &[Fate] = if self.random.random() { &Fate::ALL } else { &[Fate::Kept, Fate::Dropped] };
+            disk.cut_power(self.random.random(), fates);
+            let mut belief = self.belief.clone();
+            let media = (Arc::new(disk) as _, &self.store);
+            match Life::resume(self.setting, self.durability, media, u64::MAX - u64::from(image), self.now) {
+                Ok(life) => {
+                    let recovered = belief.recovered(&life.shared, self.now);
+                    let compared = recovered.and_then(|_| belief.compare(&life.shared, &|_| true, self.now));
+                    compared.map_err(|fault| format!("image {image}: {fault}"))?;
+                    torn.recovered += 1;
+                }
+                Err(Failure::Recovery(RecoveryError::Open(OpenFault::Damaged { .. }))) => torn.refused += 1,
+                Err(Failure::Recovery(error)) => return Err(format!("image {image}: {error}")),
+                Err(Failure::Setting(fault)) => return Err(fault),
+            }
+        }
+        Ok(torn)
+    }
+
+    /// Lives two lives on a disk that is well but for this; returns how many calls of the disk they made.
+    pub fn with_fault(&mut self, rule: Option<Rule>) -> Result<u64, String> {
+        self.steady = true;
+        self.faulty.set(rule);
+        for _ in 0..2 {
+            match self.resume() {
+                Ok(life) if !life.has_failed() => {
+                    let mut life = self.check_start(life)?;
+                    self.walk(&mut life, STEPS_OF_FAULTS)?;
+                    self.end(life);
+                }
+                Err(Failure::Setting(fault)) => return Err(fault),
+                Err(Failure::Recovery(error)) if rule.is_none() => return Err(error.to_string()),
+                Ok(_) | Err(Failure::Recovery(_)) => self.disk.kill(),
+            }
+        }
+        let calls = self.faulty.calls();
+        self.faulty.set(None);
+        let life = self.begin()?;
+        self.look(&life)?;
+        Ok(calls)
+    }
+
+    /// Takes some steps, fewer where the journal fails.
+    fn walk(&mut self, life: &mut Life, steps_max: u32) -> Result<(), String> {
+        let steps = self.random.random_range(1..=steps_max);
+        for step in 0..steps {
+            // Reading all books at every step would take most of the time.
+            let look = step + 1 == steps || self.random.random_range(0..LOOK_EVERY) == 0;
+            let taken = self.step(life).and_then(|()| if look { self.look(life) } else { Ok(()) });
+            taken.map_err(|fault| format!("step {step}: {fault}"))?;
+            if life.has_failed() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Starts a gate; now and then the disk breaks meanwhile, and it is started again.
@@ -124,15 +200,13 @@ impl<'s> Story<'s> {
         if self.random.random_range(0..8) == 0 {
             self.now.0 -= self.random.random_range(0..30_000);
         }
-        let mut break_it = self.random.random_range(0..3) == 0;
+        let mut break_it = !self.steady && self.random.random_range(0..3) == 0;
         loop {
-            self.epoch += 1;
             if break_it {
                 let after = self.random.random_range(0..80);
                 self.faulty.set(Some(Rule { call: None, after, times: u64::MAX, error: Error::Broken }));
             }
-            let media = (Arc::new(self.faulty.clone()) as _, &self.store);
-            let resumed = Life::resume(self.setting, self.durability, media, self.epoch, self.now);
+            let resumed = self.resume();
             self.faulty.set(None);
             match resumed {
                 Ok(life) if !life.has_failed() => {
@@ -154,6 +228,12 @@ impl<'s> Story<'s> {
             }
             break_it = false;
         }
+    }
+
+    fn resume(&mut self) -> Result<Life, Failure> {
+        self.epoch += 1;
+        let media = (Arc::new(self.faulty.clone()) as _, &self.store);
+        Life::resume(self.setting, self.durability, media, self.epoch, self.now)
     }
 
     /// Looks at what a start found.
@@ -202,11 +282,13 @@ impl<'s> Story<'s> {
                 self.cut_power();
             }
         }
-        self.faulty.set(None);
+        if !self.steady {
+            self.faulty.set(None);
+        }
         self.store.set(shaky::Fate::Stored);
         // What it held does not reach the disk any more.
         drop(life);
-        if self.counts.retired == 0 && self.random.random_range(0..6) == 0 {
+        if !self.steady && self.counts.retired == 0 && self.random.random_range(0..6) == 0 {
             // All of the journal is there: the store is made again from it.
             self.store = Shaky::default();
         }
@@ -274,6 +356,8 @@ impl<'s> Story<'s> {
                 // The time is recorded though nothing is decided; a disk that fails is told by the journal.
                 let _ = life.shared.record_time(self.now, false);
             }
+            // What the disk does is said by somebody else.
+            94..98 if self.steady => {}
             94 => self.disk.set_room(if self.random.random() { Some(0) } else { None }),
             95..97 => {
                 let call = [None, Some(Call::Write), Some(Call::Sync)];
@@ -506,6 +590,9 @@ const BATCH_MAX: usize = 2;
 
 /// Batches of a burst.
 const BURST: u32 = 12;
+
+/// Most steps of a life in which one call fails.
+const STEPS_OF_FAULTS: u32 = 60;
 
 /// In so many steps the books are compared once.
 const LOOK_EVERY: u32 = 5;
