@@ -54,7 +54,7 @@ pub use engine::{Batch, Engine};
 pub use explain::{Explanation, Step};
 pub use ledger::EventCount;
 pub use record::{Recording, RecordingBounds};
-pub use restore::RestoreFault;
+pub use restore::{RestoreFault, Restorer, UsedNonce};
 pub use settle::{Event, SettleAs, SettleFault, Settled, Settlement, State};
 pub use shared::{Shared, SharedParts};
 pub use usage::{Usage, UsageFault, UsageQuery, WindowUsage};

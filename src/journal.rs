@@ -18,6 +18,7 @@
 //!   damaged, nothing is read at all.
 //! * After a write or a sync that failed nothing is written any more.
 
+mod blocks;
 mod codec;
 mod cursor;
 mod cut;
@@ -45,8 +46,8 @@ pub use codec::{ENTRY_BYTES_MAX, Unreadable};
 pub use cursor::visit_sealed;
 pub use cut::{Cut, CutFault};
 pub use entry::{
-    Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NO_WINDOW, Name, NonceEntry,
-    PARTS_MAX, RowPart,
+    Cause, ChangeEntry, DecisionEntry, DecisionView, Entry, EntryView, IMAGES_MAX, Image, ImagePhase, ImageStake,
+    ImageView, NO_WINDOW, Name, NonceEntry, PARTS_MAX, PartsView, RawImage, RowPart, StakeView, TextsView,
 };
 pub use files::{Found, Open, Options, Recorded, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use frame::Frame;

@@ -84,6 +84,8 @@ pub struct JournalReadings {
     pub give_backs_waiting: u64,
     /// Records that are sealed and not stored.
     pub behind_records: u64,
+    /// What these charge, in fen.
+    pub behind_fen: u64,
     /// How old the oldest of these is, in seconds.
     pub behind_seconds: f64,
     /// Whether the disk has no room for the next segment.

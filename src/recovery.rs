@@ -14,7 +14,7 @@ use crate::storage::{Lock, Storage};
 use crate::store::{Store, StoreFault, Unfoldable, WriteBehind};
 use crate::time::UnixMillis;
 
-use self::found::Recovered;
+pub use self::found::{Recovered, Spans};
 pub use self::upkeep::{Closed, Folding, Standing, Upkeep};
 
 /// How a gate records.
@@ -128,7 +128,8 @@ pub fn resume(
     let window_s = i64::from(parts.nonces.tolerance_s).saturating_mul(2).saturating_add(step_back_s);
     // Behind the lock of the folder: nobody else has it open.
     let store = open_store()?;
-    let recovered = Recovered::read(&found, &*store, (window_s, step_back_s), settings.accept_missing)?;
+    let spans = Spans { window_s, step_back_s };
+    let recovered = Recovered::read(&found, &*store, spans, settings.accept_missing)?;
     if found.cut_bytes() > 0 {
         tracing::warn!(
             bytes = found.cut_bytes(),
@@ -142,9 +143,13 @@ pub fn resume(
     let cold = writers.pop().map(log).ok_or_else(|| RecoveryError::Segment(io::ErrorKind::NotFound.into()))?;
     let logs = writers.into_iter().map(log).collect();
     let Hooks { watch, synced } = hooks;
-    let recording = Arc::new(Recording::new(watch(&progress), recovered.highest(), settings.recording));
+    let recording = Arc::new(Recording::new(
+        watch(&progress),
+        recovered.highest().unwrap_or(UnixMillis(i64::MIN)),
+        settings.recording,
+    ));
     let shared = Shared::recording(parts, recording, cold, recovered.labels(), &|| syncer.step())?;
-    recovered.restore(&shared, &*store, now, step_back_s)?;
+    recovered.restore(&shared, &*store, now)?;
     let behind = WriteBehind::new(store)?;
     let standing = Standing::default();
     let upkeep = Upkeep::new(keeper, standing.clone(), settings.keep, window_s);
@@ -157,7 +162,8 @@ pub fn resume(
         synced();
     }));
     let files = (storage, settings.files.folder.clone(), upkeep.sealed().clone());
-    let folding = Folding::new(behind, files, Arc::clone(&progress), Arc::clone(&shared), standing);
+    let parts = (Arc::clone(&progress), Arc::clone(&shared));
+    let folding = Folding::new(behind, files, parts, standing, settings.accept_missing);
     Ok(Resumed { shared, logs, progress, syncer, upkeep, folding, lock })
 }
 

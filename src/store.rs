@@ -7,6 +7,8 @@
 mod durable;
 mod fold;
 mod memory;
+mod orders;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod write_behind;
@@ -33,26 +35,34 @@ pub trait Store: Base + Send {
     /// Takes what records came to, and how far they reach, all of it or nothing. Safe from a loss of power when it returns.
     ///
     /// # Errors
-    /// [`StoreFault`]; all of it may be stored all the same, or nothing. To fold the records again comes to the same.
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault>;
+    /// [`StoreFault`]; all of it may be stored all the same, or nothing: [`Store::meta`] says how far it is then. What it
+    /// has reached must not be folded again.
+    fn apply(&mut self, fold: &mut Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault>;
 
-    /// Shows every order.
+    /// Shows every order, as it is with what was folded since.
     ///
     /// # Errors
     /// [`StoreFault`].
-    fn each_image(&self, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault>;
+    fn each_image(&self, and: &Fold, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault>;
 
-    /// Shows every row.
+    /// Shows every row, as it is with what was folded since.
     ///
     /// # Errors
     /// [`StoreFault`].
-    fn each_row(&self, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault>;
+    fn each_row(&self, and: &mut Fold, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault>;
 
     /// Looks at some orders, the next call at the next ones, and forgets those that are `past`; returns how many.
     ///
     /// # Errors
     /// [`StoreFault`].
     fn clean(&mut self, past: &dyn Fn(&Image) -> bool) -> Result<usize, StoreFault>;
+
+    /// Looks at some rows, the next call at others, and forgets those that are `past`; returns how many. A row that is
+    /// forgotten and changed once more begins with nothing.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    fn clean_rows(&mut self, past: &dyn Fn(u128, &FoldedRow) -> bool) -> Result<usize, StoreFault>;
 }
 
 /// What a store says of the whole.

@@ -34,6 +34,12 @@ impl<const N: usize> Inline<N> {
         Some(Self { len, bytes })
     }
 
+    fn copied(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0; N];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
+    }
+
     fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
@@ -61,7 +67,7 @@ impl FromStr for MerchantId {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         (!text.is_empty() && text.bytes().all(plain))
-            .then(|| Inline::new(text.bytes()))
+            .then(|| Inline::copied(text.as_bytes()))
             .flatten()
             .map(Self)
             .ok_or(Invalid { expected: "1 to 32 letters, digits, `_` or `-`" })

@@ -10,6 +10,7 @@ mod orders;
 mod quota;
 mod readme;
 mod row;
+mod store;
 mod verify;
 
 use std::error::Error;
@@ -234,7 +235,10 @@ pub fn server_entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
 
 /// Returns the rows that are measured in this process.
 pub fn entries(size: Size) -> Vec<Entry> {
-    [verify::entries(size), quota::entries(size), decide::entries(size)].into_iter().flatten().collect()
+    [verify::entries(size), quota::entries(size), decide::entries(size), store::entries(size)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Measures the rows that are asked for, prints them, and puts the table where it is to go; `tell` is told of each row as

@@ -48,6 +48,9 @@ fn the_rows_have_these_names() {
         "quota.reserve4_vs_governor",
         "quota.hot_row_2core",
         "decide.rest_vs_ring_verify",
+        "store.write_behind",
+        "journal.recovery",
+        "store.load_10m_rows",
     ];
     assert_eq!(names, wanted);
 }

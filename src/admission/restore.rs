@@ -1,14 +1,13 @@
 //! Putting back what was recorded, before anything is decided.
 
-use std::sync::Arc;
-
 use super::books::Stake;
 use super::shared::Shared;
-use crate::journal::{DecisionEntry, Image, ImagePhase, ImageStake, NonceEntry};
+use crate::journal::{Image, ImagePhase, ImageStake, NonceEntry};
+use crate::merchant::Shares;
 use crate::quota::{Charges, NO_LABEL, Part, RestoredRow, Shortfall};
 use crate::reason::Reason;
 use crate::replay::{BindRefused, ClaimedNonce, OnExpiry, OrderImage, OrderState, Refused, Stored};
-use crate::types::{MerchantId, Unit};
+use crate::types::{DecisionId, MerchantId, Unit};
 
 /// What was recorded does not fit the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,20 +23,60 @@ pub enum RestoreFault {
     Rows,
 }
 
-impl Shared {
+/// A nonce that a decision used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedNonce {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who asked.
+    pub merchant: MerchantId,
+    /// Why it was refused; `None` where it was admitted.
+    pub refused: Option<Reason>,
+    /// The nonce.
+    pub nonce: NonceEntry,
+}
+
+impl UsedNonce {
+    /// Makes it of what a record says.
+    pub fn new(decision: DecisionId, merchant: MerchantId, refused: Option<&str>, nonce: NonceEntry) -> Self {
+        // A reason that this version does not know is a refusal all the same.
+        let refused = refused.map(|name| Reason::named(name).unwrap_or(Reason::NonceReplayed));
+        Self { decision, merchant, refused, nonce }
+    }
+}
+
+/// Puts back what was recorded.
+pub struct Restorer<'s> {
+    shared: &'s Shared,
+    /// What the merchant holds whose things came last.
+    last: Option<(MerchantId, Shares)>,
+}
+
+impl<'s> Restorer<'s> {
+    /// Puts back into these tables.
+    pub const fn new(shared: &'s Shared) -> Self {
+        Self { shared, last: None }
+    }
+
+    fn shares_of(&mut self, merchant: MerchantId) -> &Shares {
+        let last = self.last.take().filter(|(last, _)| *last == merchant);
+        &self.last.insert(last.unwrap_or_else(|| (merchant, self.shared.shares_of(merchant)))).1
+    }
+
     /// Puts a row back.
     ///
     /// # Errors
     /// [`RestoreFault::Rows`].
-    pub fn restore_row(
-        &self,
+    pub fn row(
+        &mut self,
         row: u128,
         label: u32,
         owner: MerchantId,
         cells: [(u16, u64); 2],
     ) -> Result<(), RestoreFault> {
         let label = if label == 0 { NO_LABEL } else { label };
-        let restored = self.books.table.restore(&RestoredRow { row, label, cells }, &self.shares_of(owner).rows);
+        let table = &self.shared.books.table;
+        let restored = table.restore(&RestoredRow { row, label, cells }, &self.shares_of(owner).rows);
         restored.map_err(|_: Shortfall| RestoreFault::Rows)
     }
 
@@ -45,7 +84,7 @@ impl Shared {
     ///
     /// # Errors
     /// [`RestoreFault::Orders`].
-    pub fn restore_order(&self, image: &Image) -> Result<(), RestoreFault> {
+    pub fn order(&mut self, image: &Image) -> Result<(), RestoreFault> {
         let charges = match &image.stake {
             ImageStake::Payment(parts) => {
                 let parts = parts.iter().map(|part| Part {
@@ -57,7 +96,7 @@ impl Shared {
                 Stake::Payment(Charges::of_parts(image.amount_fen, parts))
             }
             ImageStake::Refund { original, fen } => {
-                let original = original.map(|original| self.books.orders.named_by(original));
+                let original = original.map(|original| self.shared.books.orders.named_by(original));
                 Stake::Refund { original, fen: *fen }
             }
         };
@@ -83,24 +122,25 @@ impl Shared {
             expires_s: image.expires_s,
             charges: None,
         };
-        let shares = self.shares_of(image.merchant);
-        self.books.orders.restore(&order, charges, &shares.orders).map_err(|_: BindRefused| RestoreFault::Orders)
+        let orders = &self.shared.books.orders;
+        let restored = orders.restore(&order, charges, &self.shares_of(image.merchant).orders);
+        restored.map_err(|_: BindRefused| RestoreFault::Orders)
     }
 
     /// Puts back the nonce that a decision used up.
     ///
     /// # Errors
     /// [`RestoreFault::Nonces`].
-    pub fn restore_nonce(&self, entry: &DecisionEntry) -> Result<(), RestoreFault> {
-        let Some(NonceEntry { key, digest, end_s }) = entry.nonce else { return Ok(()) };
-        // A reason that this version does not know is a refusal all the same.
-        let named = |name: &Arc<str>| Reason::named(name).unwrap_or(Reason::NonceReplayed);
-        let stored = Stored { decision: entry.decision, refused: entry.refused.as_ref().map(named) };
-        let shares = self.shares_of(entry.merchant);
+    pub fn nonce(&mut self, used: &UsedNonce) -> Result<(), RestoreFault> {
+        let UsedNonce { decision, merchant, refused, nonce: NonceEntry { key, digest, end_s } } = *used;
         let nonce = ClaimedNonce { key, digest, end_s };
-        self.nonces.restore(&nonce, stored, &shares.nonces).map_err(|_: Refused| RestoreFault::Nonces)
+        let nonces = &self.shared.nonces;
+        let restored = nonces.restore(&nonce, Stored { decision, refused }, &self.shares_of(merchant).nonces);
+        restored.map_err(|_: Refused| RestoreFault::Nonces)
     }
+}
 
+impl Shared {
     /// Refuses nonces from here on that end no later than `end_s`, in seconds since 1970: which of those were used up is not
     /// known any more.
     pub fn forget_nonces_until(&self, end_s: i64) {

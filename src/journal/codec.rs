@@ -15,13 +15,13 @@
 //! | payment | `1`, how many rows `u8`; a row: key `u128`, label `u32`, tag `u16`, counts `u8`, windows 2 times `u16`, charged `u64` |
 //! | refund | `2`, whether the payment is known `u8`, its decision `u128`, fen `u64` |
 
-use smallvec::SmallVec;
+mod read;
 
 use super::entry::{
-    Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, Name, NonceEntry, PARTS_MAX,
-    RowPart,
+    Cause, ChangeEntry, DecisionEntry, Entry, IMAGES_MAX, Image, ImagePhase, ImageStake, NonceEntry, PART_BYTES,
+    PARTS_MAX, RowPart,
 };
-use crate::types::{DecisionId, Window};
+use crate::types::DecisionId;
 
 /// The bytes of a record are not those of an entry: written by a later version, or by none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,37 +55,6 @@ impl DecisionEntry {
         shadowed.iter().for_each(|id| text(bytes, id));
         order.iter().for_each(|order| order.write(bytes));
     }
-
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        let flags = bytes.byte()?;
-        let has = |flag: u8| flags & flag != 0;
-        Some(Self {
-            operation: bytes.text()?.parse().ok()?,
-            merchant: bytes.text()?.parse().ok()?,
-            decision: DecisionId(u128::from_le_bytes(bytes.array()?)),
-            amount_fen: u64::from_le_bytes(bytes.array()?),
-            duplicate: has(1),
-            refused: if has(2) { Some(bytes.name()?) } else { None },
-            limit: match (has(4), has(8)) {
-                (false, _) => None,
-                (true, false) => Some((bytes.name()?, None)),
-                (true, true) => Some((bytes.name()?, Some(*Window::ALL.get(usize::from(bytes.byte()?))?))),
-            },
-            nonce: if has(16) { Some(NonceEntry::read(bytes)?) } else { None },
-            shadowed: (0..bytes.byte()?).map(|_| bytes.name()).collect::<Option<_>>()?,
-            order: if has(32) { Some(Image::read(bytes)?) } else { None },
-        })
-    }
-}
-
-impl NonceEntry {
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        Some(Self {
-            key: u128::from_le_bytes(bytes.array()?),
-            digest: u128::from_le_bytes(bytes.array()?),
-            end_s: i64::from_le_bytes(bytes.array()?),
-        })
-    }
 }
 
 impl ChangeEntry {
@@ -99,17 +68,6 @@ impl ChangeEntry {
         let orders = self.orders.get(..IMAGES_MAX).unwrap_or(&self.orders);
         bytes.extend_from_slice(&[CHANGE, cause, count(orders.len())]);
         orders.iter().for_each(|order| order.write(bytes));
-    }
-
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        let cause = match bytes.byte()? {
-            1 => Cause::Answer,
-            2 => Cause::Call,
-            3 => Cause::Expiry,
-            _ => return None,
-        };
-        let orders = (0..bytes.byte()?).map(|_| Image::read(bytes)).collect::<Option<_>>()?;
-        Some(Self { cause, orders })
     }
 }
 
@@ -146,59 +104,6 @@ impl Image {
             }
         }
     }
-
-    /// Reads an image that fills the bytes.
-    ///
-    /// # Errors
-    /// [`Unreadable`] where it does not.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let mut bytes = Bytes(bytes);
-        Self::read(&mut bytes).filter(|_| bytes.0.is_empty()).ok_or(Unreadable)
-    }
-
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        Some(Self {
-            decision: DecisionId(u128::from_le_bytes(bytes.array()?)),
-            key: u64::from_le_bytes(bytes.array()?),
-            check: u64::from_le_bytes(bytes.array()?),
-            digest: u128::from_le_bytes(bytes.array()?),
-            merchant: bytes.text()?.parse().ok()?,
-            revision: u32::from_le_bytes(bytes.array()?),
-            phase: match bytes.byte()? {
-                1 => ImagePhase::Held,
-                2 => ImagePhase::Committed,
-                3 => ImagePhase::Expired,
-                4 => ImagePhase::Released,
-                _ => return None,
-            },
-            keep_on_expiry: bytes.truth()?,
-            note: bytes.byte()?,
-            amount_fen: u64::from_le_bytes(bytes.array()?),
-            refunded_fen: u64::from_le_bytes(bytes.array()?),
-            since_s: u32::from_le_bytes(bytes.array()?),
-            expires_s: u32::from_le_bytes(bytes.array()?),
-            stake: ImageStake::read(bytes)?,
-        })
-    }
-}
-
-impl ImageStake {
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        match bytes.byte()? {
-            PAYMENT => {
-                let count = usize::from(bytes.byte()?);
-                let parts: Option<SmallVec<_>> = (0..count).map(|_| RowPart::read(bytes)).collect();
-                parts.filter(|_| count <= PARTS_MAX).map(Self::Payment)
-            }
-            REFUND => {
-                let known = bytes.truth()?;
-                let original = DecisionId(u128::from_le_bytes(bytes.array()?));
-                let fen = u64::from_le_bytes(bytes.array()?);
-                Some(Self::Refund { original: known.then_some(original), fen })
-            }
-            _ => None,
-        }
-    }
 }
 
 impl RowPart {
@@ -219,17 +124,6 @@ impl RowPart {
         fields.iter().flat_map(|field| field.iter()).zip(&mut places).for_each(|(from, to)| *to = *from);
         bytes.extend_from_slice(&part);
     }
-
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        Some(Self {
-            row: u128::from_le_bytes(bytes.array()?),
-            label: u32::from_le_bytes(bytes.array()?),
-            tag: u16::from_le_bytes(bytes.array()?),
-            counts: bytes.truth()?,
-            windows: [u16::from_le_bytes(bytes.array()?), u16::from_le_bytes(bytes.array()?)],
-            charged: u64::from_le_bytes(bytes.array()?),
-        })
-    }
 }
 
 impl Entry {
@@ -246,64 +140,11 @@ impl Entry {
             Self::Clock { accepted } => bytes.extend_from_slice(&[CLOCK, u8::from(*accepted)]),
         }
     }
-
-    /// Reads an entry that fills the bytes.
-    ///
-    /// # Errors
-    /// [`Unreadable`] where it does not.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let mut bytes = Bytes(bytes);
-        Self::read(&mut bytes).filter(|_| bytes.0.is_empty()).ok_or(Unreadable)
-    }
-
-    fn read(bytes: &mut Bytes<'_>) -> Option<Self> {
-        match bytes.byte()? {
-            DECISION => DecisionEntry::read(bytes).map(Box::new).map(Self::Decision),
-            CHANGE => ChangeEntry::read(bytes).map(Self::Change),
-            LABEL => Some(Self::Label { label: u32::from_le_bytes(bytes.array()?), name: bytes.text()?.to_owned() }),
-            CLOCK => Some(Self::Clock { accepted: bytes.truth()? }),
-            _ => None,
-        }
-    }
 }
 
 /// Tells whether the bytes of an entry are those of a label.
 pub(super) fn is_label(bytes: &[u8]) -> bool {
     bytes.first() == Some(&LABEL)
-}
-
-/// What is left to be read.
-struct Bytes<'b>(&'b [u8]);
-
-impl<'b> Bytes<'b> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.array().map(|[byte]| byte)
-    }
-
-    fn truth(&mut self) -> Option<bool> {
-        match self.byte()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
-    }
-
-    fn text(&mut self) -> Option<&'b str> {
-        let length = usize::from(self.byte()?);
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
-    }
-
-    fn name(&mut self) -> Option<Name> {
-        self.text().map(Name::from)
-    }
 }
 
 /// Appends a text, cut to what one byte of length can say: ids and names are shorter.
@@ -326,8 +167,8 @@ const CLOCK: u8 = 4;
 const PAYMENT: u8 = 1;
 const REFUND: u8 = 2;
 
-/// Bytes of a row in an image.
-const PART_BYTES: usize = 16 + 4 + 2 + 1 + 2 * 2 + 8;
+/// Where in a row it stands whether it counts payments.
+const PART_COUNTS_AT: usize = 16 + 4 + 2;
 
 /// Most shadow limits that a record names; those beyond are left out.
 const SHADOWED_MAX: usize = 32;

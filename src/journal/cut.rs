@@ -162,7 +162,7 @@ impl Cut {
             file.sync_data().map_err(&io)?;
             let hash = keeper::hash(&*file, before, end).map_err(&io)?;
             let (first_sequence, last_sequence) = extent.sequences.unwrap_or((0, 0));
-            let seal = Seal { end, first_sequence, last_sequence, times: extent.times, before, hash };
+            let seal = Seal { end, first_sequence, last_sequence, times: extent.times, fen: extent.fen, before, hash };
             if was != Some(seal) {
                 seals.push((file, path.clone(), seal));
             }
@@ -201,7 +201,7 @@ impl Cut {
         let last_sequence = last.map_or(0, |seal| seal.last_sequence);
         // The next record's, as if it were here.
         let first_sequence = last_sequence.saturating_add(1);
-        let seal = Seal { end, first_sequence, last_sequence, times: (at, at), before, hash };
+        let seal = Seal { end, first_sequence, last_sequence, times: (at, at), fen: 0, before, hash };
         keeper::write(&*file, &seal, bytes).map_err(&io)?;
         self.storage.sync_folder(&self.folder).map_err(OpenFault::io(&self.folder))
     }

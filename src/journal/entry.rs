@@ -87,7 +87,7 @@ pub enum Cause {
 
 /// An order, and what its decision charges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct Image<S = ImageStake> {
     /// The decision that holds the order number.
     pub decision: DecisionId,
     /// 64 bits of a keyed digest of the order number: its place in the table.
@@ -115,7 +115,7 @@ pub struct Image {
     /// When its hold runs out, in seconds since 1970.
     pub expires_s: u32,
     /// What it has at stake.
-    pub stake: ImageStake,
+    pub stake: S,
 }
 
 /// What became of an order.
@@ -173,11 +173,134 @@ impl Image {
     }
 }
 
+/// A record as it lies in its bytes: what [`Entry`] says, without memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryView<'b> {
+    /// As [`Entry::Decision`].
+    Decision(DecisionView<'b>),
+    /// As [`Entry::Change`].
+    Change {
+        /// What happened.
+        cause: Cause,
+        /// The orders as they are since.
+        orders: SmallVec<[RawImage<'b>; 1]>,
+    },
+    /// As [`Entry::Label`].
+    Label {
+        /// The number, from one.
+        label: u32,
+        /// Id, zone, cut-over hour and unit of the limit.
+        name: &'b str,
+    },
+    /// As [`Entry::Clock`].
+    Clock {
+        /// Whether the operator put the clock back to it.
+        accepted: bool,
+    },
+}
+
+/// A decision as it lies in its bytes; as [`DecisionEntry`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecisionView<'b> {
+    /// The decision.
+    pub decision: DecisionId,
+    /// Who asked.
+    pub merchant: MerchantId,
+    /// What for.
+    pub operation: Operation,
+    /// How much, in fen.
+    pub amount_fen: u64,
+    /// Name of the reason for which it was refused.
+    pub refused: Option<&'b str>,
+    /// The limit that refused it, and its window.
+    pub limit: Option<(&'b str, Option<Window>)>,
+    /// Whether an earlier decision on the same order was found.
+    pub duplicate: bool,
+    /// Ids of the shadow limits that would have refused it.
+    pub shadowed: TextsView<'b>,
+    /// The nonce that it used up.
+    pub nonce: Option<NonceEntry>,
+    /// The order as it is after the decision.
+    pub order: Option<RawImage<'b>>,
+}
+
+/// Some texts as they lie in their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextsView<'b> {
+    pub(super) count: u8,
+    /// Begins with the first of them.
+    pub(super) bytes: &'b [u8],
+}
+
+/// An image, and the bytes that it lies in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawImage<'b> {
+    /// All of its bytes.
+    pub bytes: &'b [u8],
+    /// What they say.
+    pub image: ImageView<'b>,
+}
+
+/// An image whose rows lie in its bytes.
+pub type ImageView<'b> = Image<StakeView<'b>>;
+
+/// As [`ImageStake`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StakeView<'b> {
+    /// A payment.
+    Payment(PartsView<'b>),
+    /// A refund.
+    Refund {
+        /// The decision on the payment, where the gate knows it.
+        original: Option<DecisionId>,
+        /// The amount, in fen.
+        fen: u64,
+    },
+}
+
+/// The rows that a payment charged, as they lie in their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartsView<'b>(pub(super) &'b [u8]);
+
+impl<'b> ImageView<'b> {
+    /// Visits the rows that something is charged to.
+    pub fn charged(&self) -> impl Iterator<Item = RowPart> + use<'b> {
+        let parts = match self.stake {
+            StakeView::Payment(parts) => Some(parts),
+            StakeView::Refund { .. } => None,
+        };
+        parts.into_iter().flat_map(PartsView::iter).filter(|part| part.charged > 0)
+    }
+}
+
+impl ImageView<'_> {
+    /// Returns how many rows the image names.
+    pub const fn parts(&self) -> usize {
+        match self.stake {
+            StakeView::Payment(PartsView(parts)) => parts.len() / PART_BYTES,
+            StakeView::Refund { .. } => 0,
+        }
+    }
+}
+
+impl EntryView<'_> {
+    /// Returns what is not counted where the record is not, in fen: what a decision charges. A refusal charges nothing.
+    pub fn fen(&self) -> u64 {
+        match self {
+            Self::Decision(decision) if decision.refused.is_none() => decision.amount_fen,
+            Self::Decision(_) | Self::Change { .. } | Self::Label { .. } | Self::Clock { .. } => 0,
+        }
+    }
+}
+
 /// A short name in a record: of a limit, or of a reason.
 pub type Name = std::sync::Arc<str>;
 
 /// The window id of a cell that was not charged.
 pub const NO_WINDOW: u16 = u16::MAX;
+
+/// Bytes of a row in an image.
+pub(super) const PART_BYTES: usize = 16 + 4 + 2 + 1 + 2 * 2 + 8;
 
 /// Most orders in one record: a refund's, its payment's, and one to spare.
 pub const IMAGES_MAX: usize = 3;

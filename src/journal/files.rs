@@ -122,12 +122,20 @@ impl Found {
         let mut cursors = Vec::new();
         for (writer, past) in &self.writers {
             let from = from(*writer);
-            let needed =
-                |(id, seal): &&(SegmentId, Seal)| position(id.number, seal.end) > from || seal.times.1 >= since;
-            let segments = past.segments.iter().filter(needed).map(|(id, seal)| (*id, seal.end)).collect();
+            let needed = past.segments.iter().filter(|segment| is_needed(segment, from, since));
+            let segments = needed.map(|(id, seal)| (*id, seal.end)).collect();
             cursors.push(Cursor::new(&*self.storage, &self.options.folder, segments).from(from, since));
         }
         cursor::merge(cursors, |frame| frame.stamp, visit)
+    }
+
+    /// Returns how many records are in the segments that [`Found::replay`] reads.
+    pub fn records(&self, from: &dyn Fn(u16) -> u64, since: UnixMillis) -> u64 {
+        let of = |(writer, past): (&u16, &Past)| -> u64 {
+            let from = from(*writer);
+            past.segments.iter().filter(|segment| is_needed(segment, from, since)).map(|(_, seal)| seal.records()).sum()
+        };
+        self.writers.iter().map(of).sum()
     }
 
     /// Returns how many bytes of torn tails were cut.
@@ -169,6 +177,11 @@ impl Found {
         let syncer = Syncer::new(Arc::clone(&progress));
         Ok(Open { writers, syncer, keeper, progress, lock })
     }
+}
+
+/// Tells whether a segment has records behind a position, or some that are not older than `since`.
+fn is_needed((id, seal): &(SegmentId, Seal), from: u64, since: UnixMillis) -> bool {
+    position(id.number, seal.end) > from || seal.times.1 >= since
 }
 
 /// Looks through the segments of one writer.
@@ -250,7 +263,8 @@ impl Survey<'_> {
             file.sync_data().map_err(&io)?;
             let hash = keeper::hash(&*file, before, extent.end).map_err(&io)?;
             let (first_sequence, last_sequence) = extent.sequences.unwrap_or((0, 0));
-            let seal = Seal { end: extent.end, first_sequence, last_sequence, times: extent.times, before, hash };
+            let Extent { end, times, fen, .. } = *extent;
+            let seal = Seal { end, first_sequence, last_sequence, times, fen, before, hash };
             keeper::write(&*file, &seal, file.bytes().map_err(&io)?).map_err(&io)?;
             past.segments.push((*id, seal));
         }

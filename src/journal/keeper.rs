@@ -115,7 +115,7 @@ impl Keeper {
         chain.next_number = chain.next_number.saturating_add(1);
         let now = UnixMillis(0);
         let sequences = (0, 0);
-        Ok(Segment { id, file, epoch: self.epoch, end: None, times: (now, now), sequences })
+        Ok(Segment { id, file, epoch: self.epoch, end: None, times: (now, now), sequences, fen: 0 })
     }
 
     /// Seals the segments that are full and safe; returns how many.
@@ -129,8 +129,8 @@ impl Keeper {
                 let Some(chain) = self.chains.get_mut(number) else { break };
                 let end = segment.end.unwrap_or(HEADER_BYTES as u64);
                 let hash = hash(&*segment.file, chain.hash, end)?;
-                let Segment { sequences: (first_sequence, last_sequence), times, .. } = segment;
-                let seal = Seal { end, first_sequence, last_sequence, times, before: chain.hash, hash };
+                let Segment { sequences: (first_sequence, last_sequence), times, fen, .. } = segment;
+                let seal = Seal { end, first_sequence, last_sequence, times, fen, before: chain.hash, hash };
                 write(&*segment.file, &seal, self.progress.segment_bytes).inspect_err(|_| {
                     // A sync that failed is never tried again.
                     self.progress.fail();

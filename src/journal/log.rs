@@ -125,7 +125,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`Fault`]; nothing is appended then.
     pub fn decision(&mut self, at: UnixMillis, entry: &DecisionEntry) -> Result<(), Fault> {
-        // What is lost with the record is what it charges; a refusal charges nothing.
+        // As `EntryView::fen` has it.
         let fen = if entry.refused.is_none() { entry.amount_fen } else { 0 };
         self.append(at, fen, |bytes| entry.write(bytes))
     }

@@ -8,6 +8,7 @@
 use std::io;
 use std::path::Path;
 
+use super::entry::EntryView;
 use super::frame::{self, ALIGN, Frame};
 use super::segment::{HEADER_BYTES, Header, Seal, SegmentId, frames_end};
 use crate::storage::Storage;
@@ -95,6 +96,8 @@ pub(super) struct Extent {
     /// The sequences of the first and the last frame; `None` where there is none.
     pub sequences: Option<(u64, u64)>,
     pub times: (UnixMillis, UnixMillis),
+    /// What the records charge, in fen; those that do not read as records count nothing.
+    pub fen: u64,
     pub last_stamp: u64,
 }
 
@@ -155,14 +158,16 @@ impl Read {
     /// Finds where the frames end.
     pub fn extent(&self) -> Extent {
         let none = UnixMillis(0);
-        let mut extent = Extent { end: HEADER_BYTES as u64, sequences: None, times: (none, none), last_stamp: 0 };
-        for (frame, _, _, end) in self.frames(0) {
+        let mut extent =
+            Extent { end: HEADER_BYTES as u64, sequences: None, times: (none, none), fen: 0, last_stamp: 0 };
+        for (frame, payload, _, end) in self.frames(0) {
             let (first, _) = extent.sequences.unwrap_or((frame.sequence, 0));
             let since = if extent.sequences.is_some() { extent.times.0 } else { frame.at };
             extent = Extent {
                 end,
                 sequences: Some((first, frame.sequence)),
                 times: (since, frame.at),
+                fen: extent.fen.saturating_add(EntryView::from_bytes(payload).map_or(0, |entry| entry.fen())),
                 last_stamp: extent.last_stamp.max(frame.stamp),
             };
         }

@@ -6,7 +6,7 @@
 //! | bytes | header |
 //! | --- | --- |
 //! | 0..8 | `TOLLGATE` |
-//! | 8..12 | version of the format, 1 |
+//! | 8..12 | version of the format, 2 |
 //! | 12..16 | CRC-32C of the other bytes up to 64 |
 //! | 16..32 | fingerprint of the deployment key |
 //! | 32..40 | epoch: chosen anew whenever a gate starts, so that frames of another life do not check |
@@ -25,7 +25,8 @@
 //! | 40..48, 48..56 | first and last time of a record, in milliseconds |
 //! | 56..88 | hash of the seal before it, zeros where there is none |
 //! | 88..120 | SHA-256 of the hash before and of the bytes up to where the frames end |
-//! | 120..512 | zeros |
+//! | 120..128 | what the records charge, in fen |
+//! | 128..512 | zeros |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,8 @@ pub struct Seal {
     pub last_sequence: u64,
     /// The times of the first and the last record.
     pub times: (UnixMillis, UnixMillis),
+    /// What would not be counted were the records lost, in fen.
+    pub fen: u64,
     /// The hash of the seal before.
     pub before: [u8; 32],
     /// The hash of this one.
@@ -134,7 +137,7 @@ impl Seal {
     }
 
     pub(super) fn to_bytes(self) -> Vec<u8> {
-        let Self { end, first_sequence, last_sequence, times: (first, last), before, hash } = self;
+        let Self { end, first_sequence, last_sequence, times: (first, last), fen, before, hash } = self;
         let mut seal = Vec::with_capacity(SEAL_BYTES);
         seal.extend_from_slice(SEALED);
         seal.extend_from_slice(&[0; 8]);
@@ -145,6 +148,7 @@ impl Seal {
         seal.extend_from_slice(&last.0.to_le_bytes());
         seal.extend_from_slice(&before);
         seal.extend_from_slice(&hash);
+        seal.extend_from_slice(&fen.to_le_bytes());
         seal.resize(SEAL_BYTES, 0);
         checked(&mut seal, 128);
         seal
@@ -161,7 +165,8 @@ impl Seal {
         let hash = |at: usize| seal.get(at..)?.first_chunk().copied();
         let times = (time(40)?, time(48)?);
         let (first_sequence, last_sequence) = (word(24)?, word(32)?);
-        Some(Self { end: word(16)?, first_sequence, last_sequence, times, before: hash(56)?, hash: hash(88)? })
+        let (before, this) = (hash(56)?, hash(88)?);
+        Some(Self { end: word(16)?, first_sequence, last_sequence, times, fen: word(120)?, before, hash: this })
     }
 
     /// Reads the seal of a segment of so many bytes.
@@ -200,7 +205,7 @@ fn crc_of(bytes: &[u8], length: usize) -> u32 {
 
 const MAGIC: &[u8] = b"TOLLGATE";
 const SEALED: &[u8] = b"SEALED\0\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ENDING: &str = ".journal";
 
 /// Bytes of a header that its check covers; the others are zeros.
@@ -241,21 +246,25 @@ mod tests {
             first_sequence: 3,
             last_sequence: 8,
             times: (UnixMillis(-1), UnixMillis(2)),
+            fen: 1 << 40,
             before: [1; 32],
             hash: [2; 32],
         };
         let mut bytes = seal.to_bytes();
         assert_eq!((bytes.len(), Seal::read(&bytes)), (SEAL_BYTES, Some(seal)));
-        bytes[119] ^= 1;
-        assert_eq!(Seal::read(&bytes), None);
+        for at in [119, 127] {
+            bytes[at] ^= 1;
+            assert_eq!(Seal::read(&bytes), None, "byte {at}");
+            bytes[at] ^= 1;
+        }
     }
 
     #[test]
     fn a_later_version_is_told_from_no_header() {
         let mut bytes = Header { fingerprint: [7; 16], epoch: 9, id: ID, bytes: 1 << 20 }.to_bytes();
-        bytes[8] = 2;
+        bytes[8] = 3;
         bytes[12..16].fill(0);
         checked(&mut bytes, 64);
-        assert_eq!(Header::read(&bytes), Err(2));
+        assert_eq!(Header::read(&bytes), Err(3));
     }
 }

@@ -71,6 +71,8 @@ pub(super) struct Segment {
     pub times: (UnixMillis, UnixMillis),
     /// The first and the last sequence, once it is full; zero where there is none.
     pub sequences: (u64, u64),
+    /// What would not be counted were its records lost, in fen, once it is full.
+    pub fen: u64,
 }
 
 /// Writes the records of one worker.
@@ -83,7 +85,9 @@ pub struct Writer {
     offset: u64,
     sequence: u64,
     buffer: Vec<u8>,
+    /// Of what is in the buffer.
     fen: u64,
+    fen_of_segment: u64,
     last_at: UnixMillis,
     /// Sequence and time of the first record of the segment.
     first_of_segment: Option<(u64, UnixMillis)>,
@@ -284,6 +288,7 @@ impl Writer {
             sequence,
             buffer: Vec::with_capacity(BUFFER_BYTES),
             fen: 0,
+            fen_of_segment: 0,
             last_at: UnixMillis(0),
             first_of_segment: None,
         };
@@ -324,6 +329,7 @@ impl Writer {
             last.end = Some(self.offset);
             last.times = (self.first_of_segment.map_or(self.last_at, |(_, at)| at), self.last_at);
             last.sequences = self.first_of_segment.map_or((0, 0), |(first, _)| (first, self.sequence));
+            last.fen = std::mem::take(&mut self.fen_of_segment);
         }
         files.open.push(next.clone());
         drop(files);
@@ -359,6 +365,7 @@ impl Sink for Writer {
         self.sequence = self.sequence.saturating_add(1);
         frame::append(&mut self.buffer, self.sequence, at, payload);
         self.fen = self.fen.saturating_add(fen);
+        self.fen_of_segment = self.fen_of_segment.saturating_add(fen);
         self.last_at = at;
         if self.first_of_segment.is_none() {
             self.first_of_segment = Some((self.sequence, at));

@@ -144,6 +144,7 @@ fn write_journal(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
     page.gauge(&families::JOURNAL_FULL, u64::from(journal.full))?;
     page.gauge(&families::JOURNAL_FAILED, u64::from(journal.failed))?;
     page.gauge(&families::STORE_BEHIND_RECORDS, journal.behind_records)?;
+    page.gauge(&families::STORE_BEHIND_FEN, journal.behind_fen)?;
     page.open(&families::STORE_BEHIND_SECONDS)?.encode_gauge(&journal.behind_seconds)
 }
 

@@ -292,6 +292,14 @@ pub(super) static STORE_BEHIND_RECORDS: Family = Family {
            not keep up: a start takes longer, and the journal keeps more files.",
 };
 
+pub(super) static STORE_BEHIND_FEN: Family = Family {
+    name: "tollgate_store_behind_fen",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "What records in full files of the journal charge that the store does not have yet, in fen: what limits would \
+           miss after a start without these files.",
+};
+
 pub(super) static STORE_BEHIND_SECONDS: Family = Family {
     name: "tollgate_store_behind_seconds",
     unit: Some(Unit::Seconds),
@@ -323,7 +331,7 @@ pub(super) static BUILD: Family = Family {
 
 /// Every family, for the tests.
 #[cfg(test)]
-pub(super) static ALL: [&Family; 37] = [
+pub(super) static ALL: [&Family; 38] = [
     &DECISIONS,
     &DUPLICATES,
     &SHADOW_REFUSALS,
@@ -357,6 +365,7 @@ pub(super) static ALL: [&Family; 37] = [
     &JOURNAL_FULL,
     &JOURNAL_FAILED,
     &STORE_BEHIND_RECORDS,
+    &STORE_BEHIND_FEN,
     &STORE_BEHIND_SECONDS,
     &SIGNING_QUEUE,
     &READY,

@@ -229,6 +229,7 @@ fn readings_are_shown_as_they_are_when_scraped() {
             exposed_seconds: 26.5,
             give_backs_waiting: 27,
             behind_records: 28,
+            behind_fen: 30,
             behind_seconds: 29.5,
             full: true,
             failed: false,
@@ -251,7 +252,10 @@ fn readings_are_shown_as_they_are_when_scraped() {
     );
     let journal = ["exposed_fen", "exposed_seconds", "give_backs_waiting", "full", "failed"];
     assert_eq!(journal.map(|name| samples[&format!("tollgate_journal_{name}")]), [25.0, 26.5, 27.0, 1.0, 0.0]);
-    assert_eq!(["records", "seconds"].map(|name| samples[&format!("tollgate_store_behind_{name}")]), [28.0, 29.5]);
+    assert_eq!(
+        ["records", "fen", "seconds"].map(|name| samples[&format!("tollgate_store_behind_{name}")]),
+        [28.0, 30.0, 29.5]
+    );
     let of_age = |name: &str| ["young", "old"].map(|age| samples[&format!("tollgate_{name}{{age=\"{age}\"}}")]);
     assert_eq!((of_age("holds"), of_age("holds_fen")), ([16.0, 18.0], [17.0, 19.0]));
     let of_event = |name: &str| ["a", "b"].map(|event| samples[&format!("tollgate_{name}{{event=\"{event}\"}}")]);

@@ -4,30 +4,39 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::RecoveryError;
-use crate::admission::Shared;
-use crate::journal::{DecisionEntry, Entry, Found, Image};
+use crate::admission::{Restorer, Shared, UsedNonce};
+use crate::journal::{EntryView, Found, Image};
 use crate::quota;
 use crate::store::{Fold, FoldedRow, Store};
 use crate::time::UnixMillis;
 
+/// For how long what was recorded may matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spans {
+    /// For how long nonces may be in force, in seconds.
+    pub window_s: i64,
+    /// The most that the clock may be behind the highest time ever recorded, in seconds.
+    pub step_back_s: i64,
+}
+
 /// What was recorded before this start.
-#[derive(Debug, Default)]
-pub(super) struct Recovered {
+#[derive(Debug)]
+pub struct Recovered {
+    spans: Spans,
     fold: Fold,
     /// Labels that are stored.
     stored: BTreeMap<u32, String>,
     /// Decisions whose nonces may be in force, oldest first.
-    nonces: VecDeque<DecisionEntry>,
+    nonces: VecDeque<UsedNonce>,
     records: u64,
 }
 
 impl Recovered {
-    pub fn read(
-        found: &Found,
-        store: &dyn Store,
-        (window_s, step_back_s): (i64, i64),
-        accept_missing: bool,
-    ) -> Result<Self, RecoveryError> {
+    /// Reads what the journal has beyond the store; with `accept_missing` also where records are missing between the two.
+    ///
+    /// # Errors
+    /// [`RecoveryError`].
+    pub fn read(found: &Found, store: &dyn Store, spans: Spans, accept_missing: bool) -> Result<Self, RecoveryError> {
         let meta = store.meta()?;
         for (writer, first) in found.first() {
             let reached = meta.reached.get(&writer).copied().unwrap_or_default().sequence;
@@ -38,12 +47,16 @@ impl Recovered {
                 tracing::error!(writer, reached, first, "records are missing between the store and the journal");
             }
         }
-        let mut recovered = Self { fold: Fold::since(meta.highest), stored: meta.labels, ..Self::default() };
+        let mut recovered =
+            Self { spans, fold: Fold::since(meta.highest), stored: meta.labels, nonces: VecDeque::new(), records: 0 };
         // Nonces are not stored: the journal has them.
         let since = meta.highest.map_or(UnixMillis(i64::MIN), |UnixMillis(highest_ms)| {
-            UnixMillis(highest_ms.saturating_sub(window_s.saturating_mul(1000)))
+            UnixMillis(highest_ms.saturating_sub(spans.window_s.saturating_mul(1000)))
         });
         let from = |writer: u16| meta.reached.get(&writer).map_or(0, |reached| reached.position);
+        let most = usize::try_from(found.records(&from, since)).unwrap_or(usize::MAX).min(RESERVED_MAX);
+        recovered.fold.reserve(most);
+        recovered.nonces.reserve(most);
         found.replay(&from, since, &mut |record| {
             let unfoldable = |source| RecoveryError::Fold { writer: record.writer, position: record.position, source };
             // What is stored is read again for its nonce alone.
@@ -51,31 +64,30 @@ impl Recovered {
                 recovered.records = recovered.records.saturating_add(1);
                 recovered.fold.fold(store, record.payload, record.frame.at).map_err(unfoldable)?
             } else {
-                Entry::from_bytes(record.payload).map_err(|source| unfoldable(source.into()))?
+                EntryView::from_bytes(record.payload).map_err(|source| unfoldable(source.into()))?
             };
-            if let Entry::Decision(mut decision) = entry
-                && decision.nonce.is_some()
+            if let EntryView::Decision(decision) = entry
+                && let Some(nonce) = decision.nonce
             {
-                decision.order = None;
-                recovered.nonces.push_back(*decision);
-                recovered.drop_past(step_back_s, DROPPED_PER_RECORD);
+                recovered.nonces.push_back(UsedNonce::new(
+                    decision.decision,
+                    decision.merchant,
+                    decision.refused,
+                    nonce,
+                ));
+                recovered.drop_past(DROPPED_PER_RECORD);
             }
             Ok::<_, RecoveryError>(())
         })?;
-        recovered.drop_past(step_back_s, usize::MAX);
+        recovered.drop_past(usize::MAX);
         Ok(recovered)
     }
 
-    /// Returns the highest time that was ever recorded.
-    pub fn highest(&self) -> UnixMillis {
-        self.fold.highest().unwrap_or(UnixMillis(i64::MIN))
-    }
-
     /// Drops decisions whose nonces are not in force any more, whatever the clock may say after this.
-    fn drop_past(&mut self, step_back_s: i64, most: usize) {
-        let oldest_s = self.oldest_nonce_s(step_back_s);
+    fn drop_past(&mut self, most: usize) {
+        let oldest_s = self.oldest_nonce_s();
         for _ in 0..most {
-            let past = |entry: &DecisionEntry| entry.nonce.is_none_or(|nonce| nonce.end_s < oldest_s);
+            let past = |used: &UsedNonce| used.nonce.end_s < oldest_s;
             if !self.nonces.front().is_some_and(past) {
                 return;
             }
@@ -83,8 +95,8 @@ impl Recovered {
         }
     }
 
-    fn oldest_nonce_s(&self, step_back_s: i64) -> i64 {
-        self.fold.highest().map_or(i64::MIN, |highest| highest.seconds().saturating_sub(step_back_s))
+    fn oldest_nonce_s(&self) -> i64 {
+        self.fold.highest().map_or(i64::MIN, |highest| highest.seconds().saturating_sub(self.spans.step_back_s))
     }
 
     /// Returns the labels by their numbers, from one.
@@ -101,53 +113,54 @@ impl Recovered {
         labels
     }
 
+    /// Returns how many records the store did not have.
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Returns the highest time of a record; `None` where there is none.
+    pub const fn highest(&self) -> Option<UnixMillis> {
+        self.fold.highest()
+    }
+
     /// Fills the tables: with what is stored, and where it was folded since with that.
-    pub fn restore(
-        self,
-        shared: &Shared,
-        store: &dyn Store,
-        now: UnixMillis,
-        step_back_s: i64,
-    ) -> Result<(), RecoveryError> {
+    ///
+    /// # Errors
+    /// [`RecoveryError::Restore`] where the tables have no room, [`RecoveryError::Store`].
+    pub fn restore(mut self, shared: &Shared, store: &dyn Store, now: UnixMillis) -> Result<(), RecoveryError> {
         let (mut rows, mut orders, mut nonces) = (0_u64, 0_u64, 0_u64);
+        let mut restorer = Restorer::new(shared);
         let mut result = Ok(());
-        let mut row = |row: u128, folded: &FoldedRow| {
+        let mut row = |row: u128, folded: FoldedRow| {
             if result.is_ok() && !quota::is_past(row, folded.cells, now) {
-                result = shared.restore_row(row, folded.label, folded.owner, folded.cells);
+                result = restorer.row(row, folded.label, folded.owner, folded.cells);
                 rows = rows.saturating_add(1);
             }
         };
-        store.each_row(&mut |key, folded| {
-            if !self.fold.has_row(key) {
-                row(key, &folded);
-            }
-        })?;
-        self.fold.rows().for_each(|(key, folded)| row(key, folded));
-        let mut order = |image: &Image| {
-            if result.is_ok() && shared.is_kept(image, now) {
-                result = shared.restore_order(image);
+        store.each_row(&mut self.fold, &mut row)?;
+        let mut order = |image: Image| {
+            if result.is_ok() && shared.is_kept(&image, now) {
+                result = restorer.order(&image);
                 orders = orders.saturating_add(1);
             }
         };
-        store.each_image(&mut |image| {
-            if !self.fold.has_image(image.decision) {
-                order(&image);
-            }
-        })?;
-        self.fold.images().for_each(order);
+        store.each_image(&self.fold, &mut order)?;
         result?;
-        let oldest_s = self.oldest_nonce_s(step_back_s);
+        let oldest_s = self.oldest_nonce_s();
         if self.fold.highest().is_some() {
             shared.forget_nonces_until(oldest_s.saturating_sub(1));
         }
-        for entry in self.nonces.iter().filter(|entry| entry.nonce.is_some_and(|nonce| nonce.end_s >= oldest_s)) {
-            shared.restore_nonce(entry)?;
+        for used in self.nonces.iter().filter(|used| used.nonce.end_s >= oldest_s) {
+            restorer.nonce(used)?;
             nonces = nonces.saturating_add(1);
         }
         tracing::info!(records = self.records, rows, orders, nonces, "recovered from the store and the journal");
         Ok(())
     }
 }
+
+/// Most records that room is taken for ahead.
+const RESERVED_MAX: usize = 1 << 22;
 
 /// Most nonces dropped for one that is read: more than one, so that they do not pile up.
 const DROPPED_PER_RECORD: usize = 4;

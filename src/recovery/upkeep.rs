@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::admission::Shared;
 use crate::journal::{Image, Keep, Keeper, Progress, Room, Sealed};
+use crate::quota;
 use crate::storage::Storage;
-use crate::store::{Behind, Reached, Store, StoreFault, WriteBehind, WriteFault};
+use crate::store::{Behind, FoldedRow, Reached, Store, StoreFault, WriteBehind, WriteFault};
 use crate::time::UnixMillis;
 
 /// How files and store stand, for those who keep them and for the operator. Clones are the same.
@@ -98,17 +99,24 @@ pub struct Folding {
     progress: Arc<Progress>,
     shared: Arc<Shared>,
     standing: Standing,
+    accept_missing: bool,
+    /// The time of the oldest record that was in no sealed segment when the last step began.
+    unsealed: Option<UnixMillis>,
+    cleanings: u32,
 }
 
 impl Folding {
     pub(super) fn new(
         behind: WriteBehind,
         (storage, folder, sealed): (Arc<dyn Storage>, PathBuf, Sealed),
-        progress: Arc<Progress>,
-        shared: Arc<Shared>,
+        (progress, shared): (Arc<Progress>, Arc<Shared>),
         standing: Standing,
+        accept_missing: bool,
     ) -> Self {
-        let folding = Self { behind, storage, folder, sealed, progress, shared, standing };
+        let behind = behind.accepting_missing(accept_missing);
+        let (unsealed, cleanings) = (None, 0);
+        let folding =
+            Self { behind, storage, folder, sealed, progress, shared, standing, accept_missing, unsealed, cleanings };
         folding.note();
         folding
     }
@@ -118,6 +126,8 @@ impl Folding {
     /// # Errors
     /// As [`WriteBehind::step`].
     pub fn step(&mut self) -> Result<u64, WriteFault> {
+        // Before the list: what is sealed in between is in one of the two.
+        self.unsealed = self.progress.oldest_unsealed();
         let sealed = self.sealed.list();
         let stepped = self.behind.step(&*self.storage, &self.folder, &sealed);
         *lock(&self.standing.behind) = self.behind.behind(&sealed);
@@ -127,23 +137,32 @@ impl Folding {
         stepped
     }
 
-    /// Forgets some of what is past in the store; returns how many orders.
+    /// Forgets some of what is past in the store, where the last step has found nothing to fold; returns how many orders
+    /// and rows.
     ///
     /// # Errors
     /// As [`WriteBehind::clean`].
     pub fn clean(&mut self, now: UnixMillis) -> Result<usize, StoreFault> {
         // Nothing older than what is not folded yet may be forgotten: an earlier image of it could come.
-        let until_s = self.progress.oldest_unsealed().unwrap_or(now).seconds().saturating_sub(CLEANED_BEHIND_S);
+        let until = self.unsealed.unwrap_or(now).min(now);
+        let until_s = until.seconds().saturating_sub(CLEANED_BEHIND_S);
         let past = |image: &Image| i64::from(image.since_s) < until_s && !self.shared.is_kept(image, now);
-        self.behind.clean(&past)
+        let orders = self.behind.clean(&past)?;
+        self.cleanings = self.cleanings.wrapping_add(1);
+        if !self.cleanings.is_multiple_of(ROWS_CLEANED_EVERY) {
+            return Ok(orders);
+        }
+        let until = UnixMillis(until.0.saturating_sub(ROWS_CLEANED_BEHIND_MS));
+        let past = |row: u128, folded: &FoldedRow| quota::is_past(row, folded.cells, until);
+        Ok(orders.saturating_add(self.behind.clean_rows(&past)?))
     }
 
     /// Leaves a store that has failed once, and which takes nothing more until it is opened again: it is closed when this
     /// returns. Then [`Folding::go_on`] with it.
     pub fn close(self) -> Closed {
-        let Self { behind, storage, folder, sealed, progress, shared, standing } = self;
+        let Self { behind, storage, folder, sealed, progress, shared, standing, accept_missing, .. } = self;
         drop(behind);
-        Closed { storage, folder, sealed, progress, shared, standing }
+        Closed { storage, folder, sealed, progress, shared, standing, accept_missing }
     }
 
     fn note(&self) {
@@ -159,6 +178,7 @@ pub struct Closed {
     progress: Arc<Progress>,
     shared: Arc<Shared>,
     standing: Standing,
+    accept_missing: bool,
 }
 
 impl Closed {
@@ -169,8 +189,9 @@ impl Closed {
     pub fn go_on(self, store: Result<Box<dyn Store>, StoreFault>) -> Result<Folding, (Self, StoreFault)> {
         match store.and_then(WriteBehind::new) {
             Ok(behind) => {
-                let Self { storage, folder, sealed, progress, shared, standing } = self;
-                Ok(Folding::new(behind, (storage, folder, sealed), progress, shared, standing))
+                let Self { storage, folder, sealed, progress, shared, standing, accept_missing } = self;
+                let files = (storage, folder, sealed);
+                Ok(Folding::new(behind, files, (progress, shared), standing, accept_missing))
             }
             Err(fault) => Err((self, fault)),
         }
@@ -195,3 +216,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How much older than all that is not folded an order must be to be forgotten, in seconds: workers' clocks are read apart.
 const CLEANED_BEHIND_S: i64 = 60;
+
+/// How much longer than all that is not folded a row must be past to be forgotten: an operator may put the clock back by less
+/// than 31 days, and what is used up then is used up still. What an order takes from a row that is gone makes no room: a
+/// row that comes again begins with nothing, and is of windows that are over.
+const ROWS_CLEANED_BEHIND_MS: i64 = 31 * 86_400_000;
+
+/// In how many cleanings rows are looked at once: with five a second a part of the rows in 20 seconds, all of them in an hour
+/// and a half.
+const ROWS_CLEANED_EVERY: u32 = 100;

@@ -101,6 +101,7 @@ pub(super) fn read(standing: &Standing, shared: &Shared, now: UnixMillis) -> Opt
         exposed_seconds: age(exposure.since),
         give_backs_waiting: u64::try_from(recorder.waiting()).unwrap_or(u64::MAX),
         behind_records: behind.records,
+        behind_fen: behind.fen,
         behind_seconds: age(behind.oldest),
         full: standing.is_full(),
         failed: recorder.watermark().has_failed(),

@@ -3,20 +3,26 @@
 //! | keyspace | key | value |
 //! | --- | --- | --- |
 //! | `orders` | decision, 16 bytes big-endian | the image as in the journal |
-//! | `rows` | row, 16 bytes big-endian | label `u32`, window and use of two cells, `u16` and `u64` each, merchant as text; little-endian |
+//! | `rows` | part, `u16`, and number of the run, `u64`, big-endian | the part of the run, see `rows.rs` |
+//! | `runs` | as in `rows` | level of the part, one byte |
+//! | `ahead` | decision, 16 bytes big-endian | nothing: its first image is not folded yet, a later one is |
 //! | `meta` | `format` | `2` |
 //! | | `key` | fingerprint of the deployment key, 16 bytes |
 //! | | `highest` | highest time of a record, milliseconds, `i64` little-endian |
 //! | | `reached ` and the writer, `u16` big-endian | position and sequence of the last record, `u64` little-endian each |
 //! | | `label ` and the number, `u32` big-endian | the limit's name |
 
-use std::collections::BTreeMap;
+mod runs;
+
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::path::Path;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use self::runs::Runs;
 use super::fold::{Base, Fold, FoldedRow, Unfoldable};
+use super::orders::BuildKeyHasher;
 use super::{CLEANED_PER_STEP, Meta, Reached, Store, StoreFault, key_of};
 use crate::journal::Image;
 use crate::time::UnixMillis;
@@ -26,8 +32,11 @@ use crate::types::DecisionId;
 pub struct Durable {
     database: Database,
     orders: Keyspace,
-    rows: Keyspace,
+    ahead: Keyspace,
     meta: Keyspace,
+    runs: Runs,
+    /// The keys of `ahead`.
+    are_ahead: HashSet<u128, BuildKeyHasher>,
     /// Behind which order the next cleaning begins.
     cleaned: Option<[u8; 16]>,
 }
@@ -41,7 +50,7 @@ impl Durable {
         let builder = Database::builder(folder).worker_threads(WORKERS).cache_size(CACHE_BYTES);
         let database = builder.open().map_err(broken)?;
         let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(broken);
-        let (orders, rows, meta) = (keyspace("orders")?, keyspace("rows")?, keyspace("meta")?);
+        let (orders, ahead, meta) = (keyspace("orders")?, keyspace("ahead")?, keyspace("meta")?);
         match (meta.get(FORMAT).map_err(broken)?, meta.get(KEY).map_err(broken)?) {
             (None, None) => {
                 let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
@@ -55,7 +64,22 @@ impl Durable {
             (_, Some(key)) if *key == fingerprint => {}
             (_, _) => return Err(StoreFault::Fingerprint),
         }
-        Ok(Self { database, orders, rows, meta, cleaned: None })
+        let runs = Runs::open(keyspace("rows")?, keyspace("runs")?)?;
+        let mut are_ahead = HashSet::default();
+        for item in ahead.iter() {
+            let key = item.key().map_err(broken)?;
+            let decision = <[u8; 16]>::try_from(&*key).map_err(|_| unreadable("a decision"))?;
+            are_ahead.insert(u128::from_be_bytes(decision));
+        }
+        Ok(Self { database, orders, ahead, meta, runs, are_ahead, cleaned: None })
+    }
+}
+
+#[cfg(test)]
+impl Durable {
+    /// Returns the most runs that a part has.
+    pub(super) fn runs_max(&self) -> usize {
+        self.runs.most()
     }
 }
 
@@ -65,9 +89,8 @@ impl Base for Durable {
         bytes.map(|bytes| Ok(Image::from_bytes(&bytes)?)).transpose()
     }
 
-    fn row(&self, row: u128) -> Result<Option<FoldedRow>, Unfoldable> {
-        let bytes = self.rows.get(row.to_be_bytes()).map_err(broken)?;
-        bytes.map(|bytes| read_row(&bytes).ok_or_else(|| unreadable("a row").into())).transpose()
+    fn is_ahead(&self, DecisionId(decision): DecisionId) -> bool {
+        self.are_ahead.contains(&decision)
     }
 }
 
@@ -92,21 +115,21 @@ impl Store for Durable {
         Ok(meta)
     }
 
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
-        let mut images: Vec<&Image> = fold.images().collect();
-        images.sort_unstable_by_key(|image| image.decision.0);
-        let mut rows: Vec<(u128, &FoldedRow)> = fold.rows().collect();
-        rows.sort_unstable_by_key(|(row, _)| *row);
+    fn apply(&mut self, fold: &mut Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
         // Synced as a whole: positions and what was reached are there together, or neither is.
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for image in images {
-            let mut bytes = Vec::new();
-            image.write(&mut bytes);
-            batch.insert(&self.orders, key_of(image.decision), bytes);
+        for (decision, image) in fold.images() {
+            batch.insert(&self.orders, key_of(decision), image);
         }
-        for (row, folded) in rows {
-            batch.insert(&self.rows, row.to_be_bytes(), write_row(folded));
+        for (decision, ahead) in fold.ahead() {
+            if ahead {
+                batch.insert(&self.ahead, key_of(decision), []);
+            } else {
+                batch.remove(&self.ahead, key_of(decision));
+            }
         }
+        let run = self.runs.next();
+        let parts = self.runs.write(&mut batch, run, fold.rows()?);
         for (label, name) in fold.labels() {
             batch.insert(&self.meta, [LABEL, &label.to_be_bytes()].concat(), name);
         }
@@ -117,45 +140,64 @@ impl Store for Durable {
         if let Some(UnixMillis(highest)) = fold.highest() {
             batch.insert(&self.meta, HIGHEST, highest.to_le_bytes());
         }
-        batch.commit().map_err(broken)
+        batch.commit().map_err(broken)?;
+        self.runs.written(run, &parts);
+        for (DecisionId(decision), ahead) in fold.ahead() {
+            if ahead {
+                self.are_ahead.insert(decision);
+            } else {
+                self.are_ahead.remove(&decision);
+            }
+        }
+        self.runs.merge(&self.database)
     }
 
-    fn each_image(&self, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault> {
+    fn each_image(&self, and: &Fold, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault> {
+        let read = |bytes: &[u8]| Image::from_bytes(bytes).map_err(|_| unreadable("an order"));
         for item in self.orders.iter() {
-            let bytes = item.value().map_err(broken)?;
-            visit(Image::from_bytes(&bytes).map_err(|_| unreadable("an order"))?);
+            let image = read(&item.value().map_err(broken)?)?;
+            if !and.has_image(image.decision) {
+                visit(image);
+            }
         }
-        Ok(())
+        and.images().try_for_each(|(_, image)| {
+            visit(read(image)?);
+            Ok(())
+        })
     }
 
-    fn each_row(&self, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault> {
-        for item in self.rows.iter() {
-            let (key, bytes) = item.into_inner().map_err(broken)?;
-            let row = <[u8; 16]>::try_from(&*key).map_err(|_| unreadable("the key of a row"))?;
-            visit(u128::from_be_bytes(row), read_row(&bytes).ok_or_else(|| unreadable("a row"))?);
-        }
-        Ok(())
+    fn each_row(&self, and: &mut Fold, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault> {
+        self.runs.each_row(and.rows()?, visit)
     }
 
     fn clean(&mut self, past: &dyn Fn(&Image) -> bool) -> Result<usize, StoreFault> {
         let from = self.cleaned.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut looked_at, mut last) = (0_usize, None);
+        let (mut looked_at, mut last, mut forgotten) = (0_usize, None, Vec::new());
         let mut batch = self.database.batch().durability(None);
         for item in self.orders.range((from, Bound::Unbounded)).take(CLEANED_PER_STEP) {
             let (key, bytes) = item.into_inner().map_err(broken)?;
             let image = Image::from_bytes(&bytes).map_err(|_| unreadable("an order"))?;
             if past(&image) {
                 batch.remove(&self.orders, key.clone());
+                if self.is_ahead(image.decision) {
+                    // Its first image was lost: all older records are folded.
+                    batch.remove(&self.ahead, key.clone());
+                }
+                forgotten.push(image.decision.0);
             }
             last = <[u8; 16]>::try_from(&*key).ok();
             looked_at = looked_at.saturating_add(1);
         }
-        // At the end it begins again.
-        self.cleaned = last.filter(|_| looked_at == CLEANED_PER_STEP);
-        let forgotten = batch.len();
         // What is forgotten twice is forgotten: this need not be safe from a loss of power.
         batch.commit().map_err(broken)?;
-        Ok(forgotten)
+        // At the end it begins again.
+        self.cleaned = last.filter(|_| looked_at == CLEANED_PER_STEP);
+        forgotten.iter().for_each(|decision| _ = self.are_ahead.remove(decision));
+        Ok(forgotten.len())
+    }
+
+    fn clean_rows(&mut self, past: &dyn Fn(u128, &FoldedRow) -> bool) -> Result<usize, StoreFault> {
+        self.runs.clean(&self.database, past)
     }
 }
 
@@ -163,29 +205,6 @@ impl std::fmt::Debug for Durable {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Durable")
     }
-}
-
-fn write_row(row: &FoldedRow) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(64);
-    bytes.extend_from_slice(&row.label.to_le_bytes());
-    for (window, used) in row.cells {
-        bytes.extend_from_slice(&window.to_le_bytes());
-        bytes.extend_from_slice(&used.to_le_bytes());
-    }
-    bytes.extend_from_slice(row.owner.as_str().as_bytes());
-    bytes
-}
-
-fn read_row(bytes: &[u8]) -> Option<FoldedRow> {
-    let (label, rest) = bytes.split_first_chunk()?;
-    let (first, rest) = rest.split_first_chunk::<CELL_BYTES>()?;
-    let (second, owner) = rest.split_first_chunk::<CELL_BYTES>()?;
-    let cell = |bytes: &[u8; CELL_BYTES]| {
-        let (window, used) = bytes.split_first_chunk()?;
-        Some((u16::from_le_bytes(*window), u64::from_le_bytes(*used.first_chunk()?)))
-    };
-    let owner = std::str::from_utf8(owner).ok()?.parse().ok()?;
-    Some(FoldedRow { label: u32::from_le_bytes(*label), owner, cells: [cell(first)?, cell(second)?] })
 }
 
 fn read_reached(bytes: &[u8]) -> Option<Reached> {
@@ -209,8 +228,6 @@ const KEY: &[u8] = b"key";
 const HIGHEST: &[u8] = b"highest";
 const REACHED: &[u8] = b"reached ";
 const LABEL: &[u8] = b"label ";
-
-const CELL_BYTES: usize = 2 + 8;
 
 /// Threads that compact, beside the one that writes.
 const WORKERS: usize = 1;

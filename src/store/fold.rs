@@ -1,10 +1,17 @@
 //! Folding records: of each order the image with the highest revision, of each row what its orders charge.
+//!
+//! Each record is folded once: whoever folds goes on behind the position that the store has reached. So the first image of
+//! a decision is known to no store, and nothing is looked up for it, unless a later image came before it out of the file
+//! of another writer. Such decisions are *ahead*: the store says which those are.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
 
-use crate::journal::{self, Image, NO_WINDOW, RowPart, Unreadable};
+use smallvec::SmallVec;
+
+use super::StoreFault;
+use super::orders::{BuildKeyHasher, Orders};
+use super::rows::{RowChange, RowChanges};
+use crate::journal::{EntryView, Image, NO_WINDOW, RawImage, RowPart, Unreadable};
 use crate::time::UnixMillis;
 use crate::types::{DecisionId, MerchantId};
 
@@ -16,11 +23,8 @@ pub trait Base {
     /// Where it cannot be read.
     fn image(&self, decision: DecisionId) -> Result<Option<Image>, Unfoldable>;
 
-    /// Returns a row.
-    ///
-    /// # Errors
-    /// Where it cannot be read.
-    fn row(&self, row: u128) -> Result<Option<FoldedRow>, Unfoldable>;
+    /// Tells whether a later image of a decision was folded, and the first one was not.
+    fn is_ahead(&self, decision: DecisionId) -> bool;
 }
 
 /// Nothing was folded before.
@@ -33,6 +37,9 @@ pub enum Unfoldable {
     /// It reads as none that this version writes.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// What was folded is added up already.
+    #[error("what was folded is added up already; begin another fold")]
+    Ended,
     /// What was folded before cannot be read.
     #[error("what was stored before cannot be read: {0}")]
     Base(String),
@@ -52,8 +59,12 @@ pub struct FoldedRow {
 /// What some records come to.
 #[derive(Debug, Default)]
 pub struct Fold {
-    images: HashMap<u128, Image, BuildKeyHasher>,
-    rows: HashMap<u128, FoldedRow, BuildKeyHasher>,
+    orders: Orders,
+    /// Without what the images of `orders` charge, until [`Fold::add_up`].
+    rows: RowChanges,
+    added_up: bool,
+    /// Decisions that are ahead now, and those that are so no more.
+    ahead: HashMap<u128, bool, BuildKeyHasher>,
     labels: Vec<(u32, String)>,
     highest: Option<UnixMillis>,
     records: u64,
@@ -70,19 +81,42 @@ impl Fold {
         Self { highest, ..Self::default() }
     }
 
+    /// Starts again, with the memory that it has.
+    pub fn restart(&mut self, highest: Option<UnixMillis>) {
+        self.orders.clear();
+        self.rows.clear();
+        self.added_up = false;
+        self.ahead.clear();
+        self.labels.clear();
+        (self.highest, self.records) = (highest, 0);
+    }
+
+    /// Takes room for the orders of so many records.
+    pub fn reserve(&mut self, records: usize) {
+        self.orders.reserve(records);
+    }
+
     /// Folds a record of this payload and time.
     ///
     /// # Errors
-    /// [`Unfoldable`]; the record is not folded then.
-    pub fn fold(&mut self, base: &dyn Base, payload: &[u8], at: UnixMillis) -> Result<journal::Entry, Unfoldable> {
-        use journal::Entry::{Change, Clock, Decision, Label};
-        let entry = journal::Entry::from_bytes(payload)?;
+    /// [`Unfoldable`]; what is folded of the record then is not known, and the fold is of no more use. Nor is anything
+    /// folded once it was added up.
+    pub fn fold<'p>(
+        &mut self,
+        base: &dyn Base,
+        payload: &'p [u8],
+        at: UnixMillis,
+    ) -> Result<EntryView<'p>, Unfoldable> {
+        if self.added_up {
+            return Err(Unfoldable::Ended);
+        }
+        let entry = EntryView::from_bytes(payload)?;
         match &entry {
-            Decision(decision) => decision.order.iter().try_for_each(|image| self.order(base, image))?,
-            Change(change) => change.orders.iter().try_for_each(|image| self.order(base, image))?,
-            Label { label, name } => self.labels.push((*label, name.clone())),
-            Clock { accepted: true } => self.highest = Some(at),
-            Clock { accepted: false } => {}
+            EntryView::Decision(decision) => decision.order.iter().try_for_each(|raw| self.order(base, raw))?,
+            EntryView::Change { orders, .. } => orders.iter().try_for_each(|raw| self.order(base, raw))?,
+            EntryView::Label { label, name } => self.labels.push((*label, (*name).to_owned())),
+            EntryView::Clock { accepted: true } => self.highest = Some(at),
+            EntryView::Clock { accepted: false } => {}
         }
         self.highest = self.highest.max(Some(at));
         self.records = self.records.saturating_add(1);
@@ -99,14 +133,38 @@ impl Fold {
         self.highest
     }
 
-    /// Visits the orders, in no order.
-    pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.images.values()
+    /// Visits the orders as they were recorded, in the order of their decisions.
+    pub fn images(&self) -> impl Iterator<Item = (DecisionId, &[u8])> {
+        self.orders.sorted()
     }
 
-    /// Visits the rows, in no order.
-    pub fn rows(&self) -> impl Iterator<Item = (u128, &FoldedRow)> {
-        self.rows.iter().map(|(row, folded)| (*row, folded))
+    /// Adds up what the orders charge, once all is folded.
+    ///
+    /// # Errors
+    /// [`Unreadable`] where an image does not read as it was folded.
+    fn add_up(&mut self) -> Result<(), Unreadable> {
+        if !self.added_up {
+            self.rows.reserve(self.orders.parts());
+            for image in self.orders.all() {
+                let RawImage { image, .. } = RawImage::from_bytes(image)?;
+                let owner = self.rows.owners.number(image.merchant);
+                image.charged().for_each(|part| self.rows.push(change(&part, owner, Sign::Plus)));
+            }
+            self.rows.combine();
+            self.added_up = true;
+        }
+        Ok(())
+    }
+
+    /// Adds up, and returns how rows are changed, each once.
+    pub(super) fn rows(&mut self) -> Result<&RowChanges, StoreFault> {
+        self.add_up().map_err(|fault| StoreFault::Broken(fault.to_string()))?;
+        Ok(&self.rows)
+    }
+
+    /// Visits the decisions that are ahead, and those that are so no more.
+    pub fn ahead(&self) -> impl Iterator<Item = (DecisionId, bool)> {
+        self.ahead.iter().map(|(decision, ahead)| (DecisionId(*decision), *ahead))
     }
 
     /// Visits the labels, in the order in which they were recorded.
@@ -114,64 +172,79 @@ impl Fold {
         self.labels.iter().map(|(label, name)| (*label, name.as_str()))
     }
 
-    /// Tells whether a row was changed.
-    pub fn has_row(&self, row: u128) -> bool {
-        self.rows.contains_key(&row)
-    }
-
     /// Tells whether an order was changed.
     pub fn has_image(&self, decision: DecisionId) -> bool {
-        self.images.contains_key(&decision.0)
+        self.orders.find(decision).is_some()
     }
 
     /// Folds an order: nothing where a later image of it is known.
-    fn order(&mut self, base: &dyn Base, image: &Image) -> Result<(), Unfoldable> {
-        let before = match self.images.get(&image.decision.0) {
-            Some(_) => None,
-            None => base.image(image.decision)?,
+    fn order(&mut self, base: &dyn Base, raw: &RawImage<'_>) -> Result<(), Unfoldable> {
+        let RawImage { bytes, image } = raw;
+        let is_first = image.revision <= FIRST_REVISION;
+        let mut before: SmallVec<[RowPart; 4]> = SmallVec::new();
+        let mut sign = Sign::Minus;
+        let known = match self.orders.find(image.decision) {
+            Some((revision, known)) => {
+                if revision < image.revision {
+                    // What it charged was not added yet; what it says of labels and windows holds.
+                    before.extend(RawImage::from_bytes(known)?.image.charged());
+                    sign = Sign::Neither;
+                }
+                Some(revision)
+            }
+            None if is_first => base.is_ahead(image.decision).then_some(u32::MAX),
+            None => {
+                let stored = base.image(image.decision)?;
+                before.extend(stored.iter().flat_map(|stored| stored.charged()).copied());
+                if stored.is_none() {
+                    self.ahead.insert(image.decision.0, true);
+                }
+                stored.map(|stored| stored.revision)
+            }
         };
-        let before = self.images.get(&image.decision.0).or(before.as_ref());
-        if before.is_some_and(|before| before.revision >= image.revision) {
+        if let (true, Some(_)) = (is_first, known) {
+            self.caught_up(base, image.decision);
+        }
+        if known.is_some_and(|known| known >= image.revision) {
             return Ok(());
         }
-        let charged: smallvec::SmallVec<[RowPart; 4]> = before.into_iter().flat_map(Image::charged).copied().collect();
-        for part in image.charged() {
-            self.change(base, part, image.merchant, |used, amount| used.saturating_add(amount).min(USED_MAX))?;
+        if !before.is_empty() {
+            let owner = self.rows.owners.number(image.merchant);
+            before.iter().for_each(|part| self.rows.push(change(part, owner, sign)));
         }
-        for part in &charged {
-            self.change(base, part, image.merchant, u64::saturating_sub)?;
-        }
-        self.images.insert(image.decision.0, image.clone());
+        self.orders.put(image, bytes);
         Ok(())
     }
 
-    fn change(
-        &mut self,
-        base: &dyn Base,
-        part: &RowPart,
-        owner: MerchantId,
-        change: impl Fn(u64, u64) -> u64,
-    ) -> Result<(), Unfoldable> {
-        let row = match self.rows.entry(part.row) {
-            Entry::Occupied(occupied) => occupied.into_mut(),
-            Entry::Vacant(vacant) => {
-                let new = FoldedRow { label: part.label, owner, cells: [(0, 0); 2] };
-                vacant.insert(base.row(part.row)?.unwrap_or(new))
-            }
-        };
-        if row.label == 0 {
-            row.label = part.label;
+    /// Notes that the first image of a decision came behind a later one.
+    fn caught_up(&mut self, base: &dyn Base, DecisionId(decision): DecisionId) {
+        if base.is_ahead(DecisionId(decision)) {
+            self.ahead.insert(decision, false);
+        } else {
+            self.ahead.remove(&decision);
         }
-        for (cell, window) in row.cells.iter_mut().zip(part.windows) {
-            let (newest, used) = *cell;
-            if window == NO_WINDOW || window < newest {
-                continue;
-            }
-            let used = if window > newest { 0 } else { used };
-            *cell = (window, change(used, part.charged));
-        }
-        Ok(())
     }
+}
+
+/// What becomes of what an image charges.
+#[derive(Clone, Copy, Debug)]
+enum Sign {
+    Plus,
+    Minus,
+    Neither,
+}
+
+/// Makes a change of a row out of what an image charges to it.
+fn change(part: &RowPart, owner: u32, sign: Sign) -> RowChange {
+    let charged = i64::try_from(part.charged).unwrap_or(i64::MAX);
+    let charged = match sign {
+        Sign::Plus => charged,
+        Sign::Minus => -charged,
+        Sign::Neither => 0,
+    };
+    let cell = |window: u16| if window == NO_WINDOW { (0, 0) } else { (window, charged) };
+    let [(first, first_used), (second, second_used)] = part.windows.map(cell);
+    RowChange { row: part.row, label: part.label, owner, windows: [first, second], used: [first_used, second_used] }
 }
 
 impl Base for Nothing {
@@ -179,35 +252,10 @@ impl Base for Nothing {
         Ok(None)
     }
 
-    fn row(&self, _row: u128) -> Result<Option<FoldedRow>, Unfoldable> {
-        Ok(None)
+    fn is_ahead(&self, _decision: DecisionId) -> bool {
+        false
     }
 }
 
-/// Takes 64 bits of a key for its hash: keys are keyed pseudo-random values already.
-#[derive(Clone, Copy, Default)]
-struct KeyHasher(u64);
-
-type BuildKeyHasher = BuildHasherDefault<KeyHasher>;
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.chunks(8).for_each(|chunk| {
-            let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-            self.0 = self.0.rotate_left(5) ^ word;
-        });
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        // The high half of a row has bits that are the same for all; the halves of a decision are both random.
-        let [low, high] = [key, key >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).unwrap_or(0));
-        self.0 = low ^ high.rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// The most that a cell can say is used.
-const USED_MAX: u64 = (1 << 48) - 1;
+/// The revision of the first image of a decision.
+const FIRST_REVISION: u32 = 1;

@@ -1,9 +1,10 @@
 //! A store in memory, whose calls fail when they are told to: what the others are compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fold::{Base, Fold, FoldedRow, Unfoldable};
+use super::rows::{Owners, PARTS, RowChange, combine};
 use super::{CLEANED_PER_STEP, Meta, Reached, Store, StoreFault};
 use crate::journal::Image;
 use crate::types::DecisionId;
@@ -14,11 +15,14 @@ pub struct Memory(Arc<Mutex<Content>>);
 
 #[derive(Debug, Default)]
 struct Content {
-    images: BTreeMap<u128, Image>,
-    rows: BTreeMap<u128, FoldedRow>,
+    images: BTreeMap<u128, Vec<u8>>,
+    ahead: BTreeSet<u128>,
+    rows: Vec<RowChange>,
+    owners: Owners,
     meta: Meta,
     cleaned: Option<u128>,
     failing: u32,
+    failing_late: u32,
 }
 
 impl Memory {
@@ -32,18 +36,24 @@ impl Memory {
         self.content().failing = calls;
     }
 
+    /// Has the next calls of [`Store::apply`] take what they are given, and fail all the same.
+    pub fn fail_late(&self, calls: u32) {
+        self.content().failing_late = calls;
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Base for Memory {
-    fn image(&self, DecisionId(decision): DecisionId) -> Result<Option<Image>, Unfoldable> {
-        Ok(self.content().images.get(&decision).cloned())
+    fn image(&self, decision: DecisionId) -> Result<Option<Image>, Unfoldable> {
+        let content = self.content();
+        Ok(content.images.get(&decision.0).map(|bytes| Image::from_bytes(bytes)).transpose()?)
     }
 
-    fn row(&self, row: u128) -> Result<Option<FoldedRow>, Unfoldable> {
-        Ok(self.content().rows.get(&row).copied())
+    fn is_ahead(&self, decision: DecisionId) -> bool {
+        self.content().ahead.contains(&decision.0)
     }
 }
 
@@ -52,27 +62,56 @@ impl Store for Memory {
         Ok(self.content().meta.clone())
     }
 
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
+    fn apply(&mut self, fold: &mut Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
         let mut content = self.content();
         if content.failing > 0 {
             content.failing -= 1;
             return Err(StoreFault::Broken("it was told to be".to_owned()));
         }
-        content.images.extend(fold.images().map(|image| (image.decision.0, image.clone())));
-        content.rows.extend(fold.rows().map(|(row, folded)| (row, *folded)));
-        content.meta.labels.extend(fold.labels().map(|(label, name)| (label, name.to_owned())));
-        content.meta.reached.extend(reached);
-        content.meta.highest = fold.highest().or(content.meta.highest);
+        let Content { images, ahead, rows, owners, meta, failing_late, .. } = &mut *content;
+        images.extend(fold.images().map(|(decision, image)| (decision.0, image.to_vec())));
+        for (DecisionId(decision), is_ahead) in fold.ahead() {
+            if is_ahead {
+                ahead.insert(decision);
+            } else {
+                ahead.remove(&decision);
+            }
+        }
+        let changes = fold.rows()?;
+        for part in 0..PARTS {
+            rows.extend(changes.adopted(part, owners));
+        }
+        combine(rows);
+        meta.labels.extend(fold.labels().map(|(label, name)| (label, name.to_owned())));
+        meta.reached.extend(reached);
+        meta.highest = fold.highest().or(meta.highest);
+        if *failing_late > 0 {
+            *failing_late -= 1;
+            return Err(StoreFault::Broken("it was told to be".to_owned()));
+        }
         Ok(())
     }
 
-    fn each_image(&self, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault> {
-        self.content().images.values().cloned().for_each(visit);
-        Ok(())
+    fn each_image(&self, and: &Fold, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault> {
+        let content = self.content();
+        let stored = content.images.iter().filter(|(decision, _)| !and.has_image(DecisionId(**decision)));
+        let all = stored.map(|(_, image)| image.as_slice()).chain(and.images().map(|(_, image)| image));
+        all.map(read).try_for_each(|image| {
+            visit(image?);
+            Ok(())
+        })
     }
 
-    fn each_row(&self, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault> {
-        self.content().rows.iter().for_each(|(row, folded)| visit(*row, *folded));
+    fn each_row(&self, and: &mut Fold, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault> {
+        let content = self.content();
+        let (mut owners, mut rows) = (content.owners.clone(), content.rows.clone());
+        let changes = and.rows()?;
+        for part in 0..PARTS {
+            rows.extend(changes.adopted(part, &mut owners));
+        }
+        combine(&mut rows);
+        let folded = |change: &RowChange| Some((change.row, change.folded(&owners)?));
+        rows.iter().filter_map(folded).for_each(|(row, folded)| visit(row, folded));
         Ok(())
     }
 
@@ -80,10 +119,28 @@ impl Store for Memory {
         let mut content = self.content();
         let from = content.cleaned.map_or(0, |cleaned| cleaned.saturating_add(1));
         let looked_at = content.images.range(from..).take(CLEANED_PER_STEP);
-        let looked_at: Vec<(u128, bool)> = looked_at.map(|(decision, image)| (*decision, past(image))).collect();
+        let looked_at = looked_at.map(|(decision, image)| Ok((*decision, past(&read(image)?))));
+        let looked_at = looked_at.collect::<Result<Vec<(u128, bool)>, StoreFault>>()?;
         content.cleaned =
             looked_at.last().map(|(decision, _)| *decision).filter(|_| looked_at.len() == CLEANED_PER_STEP);
-        looked_at.iter().filter(|(_, past)| *past).for_each(|(decision, _)| drop(content.images.remove(decision)));
-        Ok(looked_at.iter().filter(|(_, past)| *past).count())
+        let mut forgotten = 0;
+        for (decision, _) in looked_at.iter().filter(|(_, past)| *past) {
+            content.images.remove(decision);
+            content.ahead.remove(decision);
+            forgotten += 1;
+        }
+        Ok(forgotten)
     }
+
+    fn clean_rows(&mut self, past: &dyn Fn(u128, &FoldedRow) -> bool) -> Result<usize, StoreFault> {
+        let mut content = self.content();
+        let Content { rows, owners, .. } = &mut *content;
+        let before = rows.len();
+        rows.retain(|change| !change.folded(owners).is_some_and(|row| past(change.row, &row)));
+        Ok(before.saturating_sub(rows.len()))
+    }
+}
+
+fn read(image: &[u8]) -> Result<Image, StoreFault> {
+    Image::from_bytes(image).map_err(|_| StoreFault::Broken("an order in it does not read".to_owned()))
 }

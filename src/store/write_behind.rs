@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::fold::{Fold, Unfoldable};
+use super::fold::{Fold, FoldedRow, Unfoldable};
 use super::{Reached, Store, StoreFault};
 use crate::journal::{OpenFault, Recorded, Seal, SegmentId, position, visit_sealed};
 use crate::storage::Storage;
@@ -18,6 +18,12 @@ pub struct WriteBehind {
     store: Box<dyn Store>,
     reached: BTreeMap<u16, Reached>,
     highest: Option<UnixMillis>,
+    /// Empty memory between steps.
+    fold: Fold,
+    /// Whether the store may be further than is known here.
+    unsure: bool,
+    /// Whether to go on where records are missing.
+    accept_missing: bool,
 }
 
 /// How far the store is behind.
@@ -27,6 +33,8 @@ pub struct Behind {
     pub segments: u64,
     /// Their records; those of one begun count whole.
     pub records: u64,
+    /// What they charge, in fen; that of one begun counts whole.
+    pub fen: u64,
     /// When the oldest of these records was made; `None` where all is folded.
     pub oldest: Option<UnixMillis>,
 }
@@ -43,6 +51,19 @@ pub enum WriteFault {
     /// A record cannot be folded.
     #[error(transparent)]
     Fold(#[from] Unfoldable),
+    /// Records are missing that were retired once the store had them: it has them no more.
+    #[error(
+        "the store has the records of writer {writer} up to number {reached}, and the journal has them from number {first} \
+         on; bring back the store"
+    )]
+    Missing {
+        /// The writer.
+        writer: u16,
+        /// The last record that the store has.
+        reached: u64,
+        /// The first that the journal has.
+        first: u64,
+    },
 }
 
 impl WriteBehind {
@@ -52,7 +73,20 @@ impl WriteBehind {
     /// [`StoreFault`].
     pub fn new(store: Box<dyn Store>) -> Result<Self, StoreFault> {
         let meta = store.meta()?;
-        Ok(Self { store, reached: meta.reached, highest: meta.highest })
+        Ok(Self {
+            store,
+            reached: meta.reached,
+            highest: meta.highest,
+            fold: Fold::new(),
+            unsure: false,
+            accept_missing: false,
+        })
+    }
+
+    /// Goes on where records are missing, where somebody has accepted that.
+    #[must_use]
+    pub fn accepting_missing(self, accept_missing: bool) -> Self {
+        Self { accept_missing, ..self }
     }
 
     /// Returns by writer up to where its records are folded.
@@ -65,6 +99,7 @@ impl WriteBehind {
         sealed.iter().filter(|(id, seal)| !self.has(*id, seal)).fold(Behind::default(), |behind, (_, seal)| Behind {
             segments: behind.segments.saturating_add(1),
             records: behind.records.saturating_add(seal.records()),
+            fen: behind.fen.saturating_add(seal.fen),
             oldest: Some(behind.oldest.map_or(seal.times.0, |oldest| oldest.min(seal.times.0))),
         })
     }
@@ -73,23 +108,30 @@ impl WriteBehind {
     /// returns how many.
     ///
     /// # Errors
-    /// [`WriteFault`]; whatever is stored of the step, the next one may begin where this one did.
+    /// [`WriteFault`]; whatever is stored of the step, the next one begins where the store is then.
     pub fn step(
         &mut self,
         storage: &dyn Storage,
         folder: &Path,
         sealed: &[(SegmentId, Seal)],
     ) -> Result<u64, WriteFault> {
+        if self.unsure {
+            let meta = self.store.meta()?;
+            (self.reached, self.highest, self.unsure) = (meta.reached, meta.highest, false);
+        }
         let Some((id, seal)) = self.next(sealed) else { return Ok(0) };
         let from = self.reached.get(&id.writer).copied().unwrap_or_default();
-        let mut fold = Fold::since(self.highest);
+        // A store that was lost, or put back to what it was, cannot go on where the journal begins later.
+        if seal.first_sequence > from.sequence.saturating_add(1) && !self.accept_missing {
+            return Err(WriteFault::Missing { writer: id.writer, reached: from.sequence, first: seal.first_sequence });
+        }
+        self.fold.restart(self.highest);
+        let fold = &mut self.fold;
         // A segment without records has no last one.
         let sequence = if seal.last_sequence == 0 { from.sequence } else { seal.last_sequence };
         let mut reached = Reached { position: position(id.number, seal.end), sequence };
-        visit_sealed::<WriteFault>(storage, folder, (id, seal), &mut |record: &Recorded<'_>| {
-            if record.position <= from.position {
-                return Ok(true);
-            }
+        let from = from.position;
+        visit_sealed::<WriteFault>(storage, folder, (id, seal), from, &mut |record: &Recorded<'_>| {
             fold.fold(&*self.store, record.payload, record.frame.at)?;
             let more = fold.records() < RECORDS_PER_STEP;
             if !more {
@@ -98,7 +140,9 @@ impl WriteBehind {
             Ok(more)
         })?;
         let reached = BTreeMap::from([(id.writer, reached)]);
-        self.store.apply(&fold, &reached)?;
+        self.unsure = true;
+        self.store.apply(fold, &reached)?;
+        self.unsure = false;
         self.highest = fold.highest();
         self.reached.extend(reached);
         Ok(fold.records())
@@ -110,6 +154,14 @@ impl WriteBehind {
     /// [`StoreFault`].
     pub fn clean(&mut self, past: &dyn Fn(&crate::journal::Image) -> bool) -> Result<usize, StoreFault> {
         self.store.clean(past)
+    }
+
+    /// Forgets some rows that are `past`, the next call others.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub fn clean_rows(&mut self, past: &dyn Fn(u128, &FoldedRow) -> bool) -> Result<usize, StoreFault> {
+        self.store.clean_rows(past)
     }
 
     /// Returns the oldest of the segments that are next of their writers: those of one go in their order, whatever their

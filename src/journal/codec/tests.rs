@@ -3,7 +3,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::Operation;
+use crate::journal::entry::Name;
+use crate::types::{Operation, Window};
 
 fn name() -> impl Strategy<Value = Name> {
     "[a-z.é-]{0,40}".prop_map(|text| Name::from(text.as_str()))

@@ -159,7 +159,7 @@ impl Reading {
             seal_at,
             seal_torn: false,
             hash_holds: false,
-            extent: Extent { end: HEADER_BYTES as u64, sequences: None, times: (none, none), last_stamp: 0 },
+            extent: Extent { end: HEADER_BYTES as u64, sequences: None, times: (none, none), fen: 0, last_stamp: 0 },
             claim: None,
             behind: None,
             stain: None,

@@ -178,8 +178,15 @@ fn seal_third(storage: &Simulated) {
         .expect("a seal")
         .hash;
     let hash = crate::journal::keeper::hash(&*file, before, end).expect("hashed");
-    let seal =
-        Seal { end, first_sequence: 47, last_sequence: 60, times: (UnixMillis(46), UnixMillis(0)), before, hash };
+    let seal = Seal {
+        end,
+        first_sequence: 47,
+        last_sequence: 60,
+        times: (UnixMillis(46), UnixMillis(0)),
+        fen: 0,
+        before,
+        hash,
+    };
     crate::journal::keeper::write(&*file, &seal, SEGMENT_BYTES).expect("sealed");
 }
 

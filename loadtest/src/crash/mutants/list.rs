@@ -36,8 +36,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "forgets nonces",
         file: "src/recovery/found.rs",
-        from: "                recovered.nonces.push_back(*decision);",
-        to: "                drop(decision);",
+        from: "            restorer.nonce(used)?;",
+        to: "            let _ = used;",
     },
     Mutant {
         name: "forgets holds",
@@ -48,7 +48,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "loses the position",
         file: "src/store/memory.rs",
-        from: "        content.meta.reached.extend(reached);",
+        from: "        meta.reached.extend(reached);",
         to: "        let _ = reached;",
     },
     Mutant {
@@ -59,21 +59,27 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "folds equal windows by overwriting",
-        file: "src/store/fold.rs",
-        from: "            *cell = (window, change(used, part.charged));",
-        to: "            *cell = (window, change(0, part.charged).max(used * 0));",
+        file: "src/store/rows.rs",
+        from: "                *used = used.saturating_add(later_used);",
+        to: "                *used = later_used;",
     },
     Mutant {
         name: "drops the newer window",
-        file: "src/store/fold.rs",
-        from: "            if window == NO_WINDOW || window < newest {",
-        to: "            if window == NO_WINDOW || (newest != 0 && window != newest) {",
+        file: "src/store/rows.rs",
+        from: "            if later_window > window {",
+        to: "            if later_window > window && *window == 0 {",
     },
     Mutant {
         name: "takes an older image for the newest",
         file: "src/store/fold.rs",
-        from: "        if before.is_some_and(|before| before.revision >= image.revision) {",
-        to: "        if before.is_some_and(|before| before.revision == image.revision) {",
+        from: "        if known.is_some_and(|known| known >= image.revision) {",
+        to: "        if known.is_some_and(|known| known == image.revision) {",
+    },
+    Mutant {
+        name: "forgets that a later image came first",
+        file: "src/store/fold.rs",
+        from: "                    self.ahead.insert(image.decision.0, true);",
+        to: "                    let _ = &self.ahead;",
     },
     Mutant {
         name: "takes the clock at its word",

@@ -40,8 +40,8 @@ impl Base for Shaky {
         self.memory.image(decision)
     }
 
-    fn row(&self, row: u128) -> Result<Option<FoldedRow>, Unfoldable> {
-        self.memory.row(row)
+    fn is_ahead(&self, decision: DecisionId) -> bool {
+        self.memory.is_ahead(decision)
     }
 }
 
@@ -50,7 +50,7 @@ impl Store for Shaky {
         self.memory.meta()
     }
 
-    fn apply(&mut self, fold: &Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
+    fn apply(&mut self, fold: &mut Fold, reached: &BTreeMap<u16, Reached>) -> Result<(), StoreFault> {
         let fate = std::mem::take(&mut *self.fate());
         if fate != Fate::Failed {
             self.memory.apply(fold, reached)?;
@@ -58,15 +58,19 @@ impl Store for Shaky {
         if fate == Fate::Stored { Ok(()) } else { Err(StoreFault::Broken("it was told to be".to_owned())) }
     }
 
-    fn each_image(&self, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault> {
-        self.memory.each_image(visit)
+    fn each_image(&self, and: &Fold, visit: &mut dyn FnMut(Image)) -> Result<(), StoreFault> {
+        self.memory.each_image(and, visit)
     }
 
-    fn each_row(&self, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault> {
-        self.memory.each_row(visit)
+    fn each_row(&self, and: &mut Fold, visit: &mut dyn FnMut(u128, FoldedRow)) -> Result<(), StoreFault> {
+        self.memory.each_row(and, visit)
     }
 
     fn clean(&mut self, past: &dyn Fn(&Image) -> bool) -> Result<usize, StoreFault> {
         self.memory.clean(past)
+    }
+
+    fn clean_rows(&mut self, past: &dyn Fn(u128, &FoldedRow) -> bool) -> Result<usize, StoreFault> {
+        self.memory.clean_rows(past)
     }
 }
