@@ -41,7 +41,7 @@
 //! | 3 | [`journal`] | what was decided, on disk: written, synced, sealed, read again |
 //! | 2 | [`metrics`] | every metric, declared once |
 //! | 2 | [`storage`] | the seam through which the journal reaches the disk |
-//! | 1 | [`request`] | the borrowed, HTTP-free request; the strict JSON reader |
+//! | 1 | [`request`] | the borrowed, HTTP-free request; the strict readers of JSON and flat XML |
 //! | 1 | [`prf`], [`share`] | keyed table keys; a merchant's share of a bounded table |
 //! | 1 | `kernel` | the only place for `unsafe`: zeroed memory, prefetch |
 //! | 0 | [`time`], [`types`], [`reason`] | instants and windows; newtypes; stable reasons of refusal |

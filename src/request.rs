@@ -1,8 +1,12 @@
 //! The request as a decision sees it: borrowed, and free of any HTTP library.
 
 pub mod json;
+mod members;
+pub mod xml;
 
 use std::net::IpAddr;
+
+pub use members::{Format, Found, NotOfType, Unreadable, read};
 
 /// How far the peer behind a listener is trusted. Trust belongs to listeners, never to peer addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

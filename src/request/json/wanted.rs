@@ -74,10 +74,29 @@ impl Wanted {
         self.len == 0
     }
 
+    /// Returns the set of the pointers that name a member of the document itself.
+    ///
+    /// # Errors
+    /// [`Folded`] where the name differs from that of a wanted member by case only.
+    pub(in crate::request) fn named(&self, name: &str) -> Result<u16, Folded> {
+        for child in &self.root.children {
+            match compare(name.chars(), &child.name) {
+                Likeness::None => {}
+                Likeness::Folded => return Err(Folded),
+                Likeness::Equal => return Ok(child.pointers),
+            }
+        }
+        Ok(0)
+    }
+
     pub(super) fn root(&self) -> &Node {
         &self.root
     }
 }
+
+/// A name differs from a wanted one by case only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::request) struct Folded;
 
 /// A wanted member, or one on the way to it.
 #[derive(Clone, Debug)]
