@@ -72,7 +72,7 @@ impl Verifiers {
         let decoded = calls.iter().map(|call| {
             let request = call.request();
             let Extracted { message, signature, .. } = WechatPayV3::new().extract(&request).expect("form");
-            (message.parts().concat(), STANDARD.decode(signature).expect("Base64"))
+            (message.to_vec(), STANDARD.decode(signature).expect("Base64"))
         });
         let decoded: Vec<_> = decoded.collect();
         let began = Instant::now();

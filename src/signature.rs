@@ -3,23 +3,33 @@
 //! HOT. The algorithm belongs to the stored key, never to the request.
 
 mod key;
+mod secret;
 mod verify;
+pub mod wechatpay_v2;
 pub mod wechatpay_v3;
 
 use std::fmt;
 
 use arrayvec::ArrayVec;
 
-use crate::request::Request;
+use crate::request::xml::XmlError;
+use crate::request::{Format, Request};
 use crate::types::{KeyId, MerchantId};
 
 pub use key::{KeyError, VerifyingKey};
+pub use secret::SignType;
 pub use verify::{Invalid, Job, Verified, Verifier};
 
 /// A way of signing requests. Everything behind this boundary is the same for all schemes.
 pub trait Scheme: fmt::Debug + Send + Sync {
     /// Returns the name by which routes and metrics know the scheme.
     fn name(&self) -> &'static str;
+
+    /// Returns how bodies are written, of requests and of answers.
+    fn format(&self) -> Format;
+
+    /// Tells whether the signature stands in the head of a request, so that its form can be judged without the body.
+    fn signs_in_head(&self) -> bool;
 
     /// Reads who signed, with which key, when, and which bytes; checks form only.
     ///
@@ -41,14 +51,20 @@ pub struct Extracted<'a> {
     pub nonce: Option<&'a str>,
     /// The signature, in the scheme's text encoding.
     pub signature: &'a str,
+    /// The algorithm, where the key leaves a choice.
+    pub sign_type: Option<SignType>,
     /// The bytes that were signed.
     pub message: Message<'a>,
 }
 
-/// The canonical bytes, as the slices of the request they are made of, in order.
-#[derive(Clone, Debug, Default)]
-pub struct Message<'a> {
-    parts: ArrayVec<&'a [u8], MESSAGE_PARTS_MAX>,
+/// The canonical bytes: the slices of the request they are made of, in order, or made anew.
+#[derive(Clone, Debug)]
+pub struct Message<'a>(Bytes<'a>);
+
+#[derive(Clone, Debug)]
+enum Bytes<'a> {
+    Parts(ArrayVec<&'a [u8], MESSAGE_PARTS_MAX>),
+    Built(Box<[u8]>),
 }
 
 impl<'a> Message<'a> {
@@ -57,17 +73,35 @@ impl<'a> Message<'a> {
     /// # Panics
     /// Where there are more than [`MESSAGE_PARTS_MAX`] parts: a scheme that needs more raises the constant.
     pub fn new(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        Self { parts: parts.into_iter().collect() }
+        Self(Bytes::Parts(parts.into_iter().collect()))
     }
 
-    /// Returns the parts in order.
-    pub fn parts(&self) -> &[&'a [u8]] {
-        &self.parts
+    /// Makes a message of bytes that stand nowhere in the request as they are.
+    pub fn built(bytes: Vec<u8>) -> Self {
+        Self(Bytes::Built(bytes.into()))
+    }
+
+    /// Appends the bytes to others.
+    pub fn append_to(&self, bytes: &mut Vec<u8>) {
+        match &self.0 {
+            Bytes::Parts(parts) => parts.iter().for_each(|part| bytes.extend_from_slice(part)),
+            Bytes::Built(built) => bytes.extend_from_slice(built),
+        }
+    }
+
+    /// Returns the bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.bytes());
+        self.append_to(&mut bytes);
+        bytes
     }
 
     /// Returns the length in bytes.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.len()).sum()
+        match &self.0 {
+            Bytes::Parts(parts) => parts.iter().map(|part| part.len()).sum(),
+            Bytes::Built(built) => built.len(),
+        }
     }
 }
 
@@ -75,14 +109,20 @@ impl<'a> Message<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExtractError {
     /// The signature is not in the form prescribed, a field is missing, repeated or unknown.
-    #[error("the signature header does not have the form that the scheme prescribes")]
+    #[error("the signature does not have the form that the scheme prescribes")]
     Malformed,
     /// There is no signature.
-    #[error("the signature header is missing")]
+    #[error("the signature is missing")]
     Missing,
-    /// It is signed by another scheme.
-    #[error("the signature header names another scheme")]
+    /// It is signed by another scheme or algorithm.
+    #[error("the signature is said to be of another scheme or algorithm")]
     Unsupported,
+    /// The body, in which the signature stands, is refused.
+    #[error(transparent)]
+    Body(#[from] XmlError),
+    /// A value holds what reads as another parameter: the bytes signed could stand for two requests.
+    #[error("the value of a parameter holds `&` and the name of another one with `=`: what is signed has two readings")]
+    TwoReadings,
 }
 
 /// Most slices that a message is made of.

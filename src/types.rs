@@ -40,6 +40,20 @@ impl<const N: usize> Inline<N> {
         Some(Self { len: u8::try_from(text.len()).ok()?, bytes })
     }
 
+    /// Holds a text of exactly `M` bytes of ASCII.
+    const fn literal<const M: usize>(text: [u8; M]) -> Self {
+        let () = Self::FITS;
+        let mut bytes = [0; N];
+        if let Some(slots) = bytes.first_chunk_mut::<M>() {
+            *slots = text;
+            // At most N, which fits.
+            #[expect(clippy::cast_possible_truncation, reason = "a chunk of N bytes has at most N, which fits a byte")]
+            let len = M as u8;
+            return Self { len, bytes };
+        }
+        Self { len: 0, bytes }
+    }
+
     fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
@@ -82,6 +96,10 @@ impl FromStr for MerchantId {
 pub struct KeyId(Inline<KEY_ID_BYTES_MAX>);
 
 impl KeyId {
+    /// What stands for the secret that a merchant signs by API v2 with: requests of that scheme name no key. No text is
+    /// read as this id, so no request can claim it otherwise.
+    pub const API_V2: Self = Self(Inline::literal(*b"API_V2"));
+
     /// Returns the normalised spelling.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
@@ -310,6 +328,18 @@ vocabulary! {
         II = "ii",
         /// Class III.
         III = "iii",
+    }
+}
+
+vocabulary! {
+    /// Where a signature of API v2 may be made with MD5, which proves less than HMAC-SHA256.
+    Md5Rule {
+        /// Nowhere.
+        Forbid = "forbid",
+        /// Where no money moves out: not on refunds and reversals.
+        NoPayouts = "no_payouts",
+        /// Wherever the protocol allows it.
+        Allow = "allow",
     }
 }
 

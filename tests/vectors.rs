@@ -5,6 +5,8 @@
 #[path = "vectors/captures.rs"]
 #[expect(dead_code, reason = "the benches use the rest")]
 mod captures;
+#[path = "vectors/v2.rs"]
+mod v2;
 
 use std::fs;
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ fn claim<'a>(message: Message<'a>, signature: &'a str) -> Extracted<'a> {
         timestamp_s: None,
         nonce: None,
         signature,
+        sign_type: None,
         message,
     }
 }
@@ -108,7 +111,7 @@ impl Row {
     /// Checks the message where the row states it, and the verdict where it has a signature.
     fn check(&self, extracted: &Extracted<'_>) {
         if let Some(message) = &self.message {
-            assert_eq!(extracted.message.parts().concat(), message.as_bytes(), "{}", self.id);
+            assert_eq!(extracted.message.to_vec(), message.as_bytes(), "{}", self.id);
         }
         if self.signature.is_some() {
             let verdict = verdict(&self.key(), extracted);

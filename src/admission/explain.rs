@@ -152,7 +152,7 @@ impl<'t, 'r> Teller<'t, 'r> {
             }
         };
         let claims = format!("merchant {}, key {}", extracted.merchant, extracted.key);
-        let message: Vec<u8> = extracted.message.parts().concat();
+        let message: Vec<u8> = extracted.message.to_vec();
         let lines = String::from_utf8_lossy(&message).into_owned();
         // Split at line feeds alone: a stray carriage return is part of what must be signed, and is shown.
         let mut lines = lines.strip_suffix('\n').unwrap_or(&lines).split('\n');
@@ -161,7 +161,11 @@ impl<'t, 'r> Teller<'t, 'r> {
         if more > 0 {
             shown.push(format!("and {more} lines more"));
         }
-        let head = [claims, format!("canonical string, {} bytes, each line ended by a line feed:", message.len())];
+        let ends = match extracted.sign_type {
+            None => "each line ended by a line feed".to_owned(),
+            Some(sign_type) => format!("`&key=` and the secret follow; {}", sign_type.as_str()),
+        };
+        let head = [claims, format!("canonical string, {} bytes, {ends}:", message.len())];
         self.told.add("authorization", None, head.into_iter().chain(shown));
         Some(extracted)
     }
@@ -190,7 +194,7 @@ impl<'t, 'r> Teller<'t, 'r> {
         };
         let Merchant { id, kind, category, risk, .. } = merchant;
         let known = format!("{id}: {kind}, category {category}, risk {risk}");
-        let Some(key) = merchant.key(&extracted.key) else {
+        let Some(key) = merchant.key_of(extracted) else {
             let keys = merchant.keys().iter().map(|key| key.id.to_string()).collect::<Vec<_>>().join(", ");
             self.told.add("merchant", Some(Reason::KeyUnknown), [known, format!("registered keys: {keys}")]);
             return None;

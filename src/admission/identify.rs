@@ -33,13 +33,21 @@ impl Identified<'_, '_> {
     }
 }
 
-/// Route, form and freshness: what costs little comes before what costs much.
-pub(super) fn read_claims<'p, 'r>(
+/// Refuses what can be told from the head alone. A signature that stands in the body is judged with it.
+pub(super) fn check_head(
     shared: &Shared,
-    policy: &'p Policy,
-    request: &Request<'r>,
+    policy: &Policy,
+    request: &Request<'_>,
     now: UnixMillis,
-) -> Result<Claims<'p, 'r>, Refusal> {
+) -> Result<(), Refusal> {
+    let (route, parameter) = find_route(policy, request)?;
+    if route.scheme.signs_in_head() {
+        read_claims(shared, (route, parameter), request, now)?;
+    }
+    Ok(())
+}
+
+fn find_route<'p, 'r>(policy: &'p Policy, request: &Request<'r>) -> Result<(&'p Route, Option<&'r str>), Refusal> {
     let refuse = |reason| anonymous(reason, Detail::None);
     let (path, _) = request.path_and_query();
     let found = policy.routes().find(request.method, path).map_err(|error| refuse(unrouted(error)))?;
@@ -48,12 +56,22 @@ pub(super) fn read_claims<'p, 'r>(
     if route.agent_required && (missing("accept") || missing("user-agent")) {
         return Err(refuse(Reason::HeaderMissing));
     }
-    let extracted = route.scheme.extract(request).map_err(|error| refuse(unsigned(error)))?;
+    Ok((route, found.parameter))
+}
+
+/// Form and freshness: what costs little comes before what costs much.
+fn read_claims<'p, 'r>(
+    shared: &Shared,
+    (route, parameter): (&'p Route, Option<&'r str>),
+    request: &Request<'r>,
+    now: UnixMillis,
+) -> Result<Claims<'p, 'r>, Refusal> {
+    let extracted = route.scheme.extract(request).map_err(|error| anonymous(unsigned(error), flaw(error)))?;
     let fresh = extracted.timestamp_s.map(|timestamp_s| replay::fresh(timestamp_s, now, shared.tolerance_s));
     let fresh = fresh
         .transpose()
         .map_err(|skewed| anonymous(Reason::TimestampSkewed, Detail::Skew { skew_ms: skewed.skew_ms }))?;
-    Ok(Claims { route, parameter: found.parameter, extracted, fresh })
+    Ok(Claims { route, parameter, extracted, fresh })
 }
 
 pub(super) fn identify<'p, 'r>(
@@ -63,9 +81,10 @@ pub(super) fn identify<'p, 'r>(
     now: UnixMillis,
 ) -> Result<Identified<'p, 'r>, Refusal> {
     let refuse = |reason| anonymous(reason, Detail::None);
-    let Claims { route, parameter, extracted, fresh } = read_claims(shared, policy, request, now)?;
+    let found = find_route(policy, request)?;
+    let Claims { route, parameter, extracted, fresh } = read_claims(shared, found, request, now)?;
     let merchant = policy.merchant(&extracted.merchant).ok_or_else(|| refuse(Reason::MerchantUnknown))?;
-    let key = merchant.key(&extracted.key).ok_or_else(|| refuse(Reason::KeyUnknown))?;
+    let key = merchant.key_of(&extracted).ok_or_else(|| refuse(Reason::KeyUnknown))?;
     Ok(Identified { route, parameter, merchant, key, extracted, fresh })
 }
 
@@ -88,5 +107,14 @@ pub(super) const fn unsigned(error: ExtractError) -> Reason {
         ExtractError::Malformed => Reason::AuthorizationMalformed,
         ExtractError::Missing => Reason::AuthorizationMissing,
         ExtractError::Unsupported => Reason::SchemeUnsupported,
+        ExtractError::Body(_) | ExtractError::TwoReadings => Reason::BodyMalformed,
+    }
+}
+
+/// Says what is wrong with a body that the signature stands in.
+fn flaw(error: ExtractError) -> Detail {
+    match error {
+        ExtractError::Body(_) | ExtractError::TwoReadings => Detail::Parameter { name: error.to_string() },
+        ExtractError::Malformed | ExtractError::Missing | ExtractError::Unsupported => Detail::None,
     }
 }

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::books::{Books, Stake};
 use super::decision::Refusal;
-use super::identify::read_claims;
+use super::identify::check_head;
 use super::ledger::{EventCount, Ledger};
 use super::record::{Recorder, Recording};
 use super::settle::{Event, SettleAs, SettleFault, Settled, Settlement, State};
@@ -224,7 +224,7 @@ impl Shared {
     /// # Errors
     /// The refusal that [`Engine::decide`](super::Engine::decide) would give.
     pub fn check_head(&self, request: &Request<'_>, now: UnixMillis) -> Result<(), Refusal> {
-        read_claims(self, &self.policy.load(), request, now).map(|_| ())
+        check_head(self, &self.policy.load(), request, now)
     }
 
     /// Frees nonces, orders and rows whose time is over, and ends holds that ran out; a part of each a call. For a background

@@ -14,7 +14,7 @@ use crate::certificate::Authority;
 use crate::reason::Reason;
 use crate::request::Trust;
 use crate::share::Share;
-use crate::signature::VerifyingKey;
+use crate::signature::{Extracted, Job, Verifier, VerifyingKey};
 use crate::time::{CalendarRule, UnixMillis};
 use crate::types::{
     AccountClass, ApiV3Key, Authentication, Channel, CodeGrade, Instrument, Interface, KeyId, MerchantId, MerchantKind,
@@ -201,7 +201,8 @@ impl Policy {
         for (index, spec) in merchants.into_iter().enumerate() {
             let fail = |problem| PolicyError { section: Section::Merchant, index, problem };
             let merchant = Merchant::build(spec, &policy.limits).map_err(fail)?;
-            if let Some(key) = merchant.keys.iter().find(|key| !keys.insert(key.id)) {
+            let named = |key: &&ApiKey| key.id != KeyId::API_V2;
+            if let Some(key) = merchant.keys.iter().filter(named).find(|key| !keys.insert(key.id)) {
                 return Err(fail(Problem::KeyRepeated(key.id)));
             }
             let id = merchant.id;
@@ -354,6 +355,19 @@ impl Merchant {
     /// Returns the key of this id.
     pub fn key(&self, id: &KeyId) -> Option<&ApiKey> {
         self.keys.iter().find(|key| key.id == *id)
+    }
+
+    /// Returns the key that a request claims. A scheme whose requests name none may have several, while one replaces
+    /// another: of those it is the one that the signature holds under, or else the first.
+    pub fn key_of(&self, extracted: &Extracted<'_>) -> Option<&ApiKey> {
+        let mut keys = self.keys.iter().filter(|key| key.id == extracted.key);
+        let first = keys.next()?;
+        let mut verifier = Verifier::new();
+        let mut holds = |key: &&ApiKey| verifier.holds(&Job { key: &key.key, extracted });
+        match keys.next() {
+            None => Some(first),
+            Some(second) => [first, second].into_iter().chain(keys).find(|key| holds(key)).or(Some(first)),
+        }
     }
 
     /// Returns all keys.

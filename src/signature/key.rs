@@ -1,4 +1,4 @@
-//! Public keys, checked and prepared once when they are loaded.
+//! Keys that verify, checked and prepared once when they are loaded.
 //!
 //! Cold, except for what [`Verifier`](super::Verifier) reads. The algorithm is part of the key, so that a request
 //! cannot choose another one.
@@ -14,7 +14,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::{PublicKey, RSAPublicKey};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-/// A public key with which signatures are verified; cloning shares it.
+use super::secret::{Secret, SignType};
+use crate::types::Md5Rule;
+
+/// A key with which signatures are verified; cloning shares it.
 #[derive(Clone)]
 pub struct VerifyingKey(Arc<Prepared>);
 
@@ -22,6 +25,8 @@ pub struct VerifyingKey(Arc<Prepared>);
 pub(super) enum Prepared {
     /// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, section 8.2).
     RsaPkcs1Sha256(RsaKey),
+    /// HMAC-SHA256 and MD5 with a secret, as in API v2.
+    WechatPayV2(Secret),
 }
 
 /// An RSA public key within the policy: see [`KeyError`].
@@ -92,10 +97,35 @@ impl VerifyingKey {
         Self::from_spki_der(&block.contents)
     }
 
+    /// Makes the key of an API v2 secret, and says where its signatures may be made with MD5.
+    pub fn wechatpay_v2(secret: [u8; 32], md5: Md5Rule) -> Self {
+        Self(Arc::new(Prepared::WechatPayV2(Secret::new(secret, md5))))
+    }
+
+    /// Tells whether the key is a secret that merchant and platform share.
+    pub fn is_secret(&self) -> bool {
+        self.secret().is_some()
+    }
+
+    /// Tells whether signatures of this key may be made with the algorithm that a request names; `pays_out` where the
+    /// request moves money out.
+    pub fn permits(&self, sign_type: Option<SignType>, pays_out: bool) -> bool {
+        self.secret().is_none_or(|secret| secret.permits(sign_type, pays_out))
+    }
+
+    /// Returns the secret, where the key is one.
+    pub(super) fn secret(&self) -> Option<&Secret> {
+        match self.prepared() {
+            Prepared::RsaPkcs1Sha256(_) => None,
+            Prepared::WechatPayV2(secret) => Some(secret),
+        }
+    }
+
     /// Returns the length of the key in bits; of the modulus in RSA.
     pub fn bits(&self) -> usize {
         match self.prepared() {
             Prepared::RsaPkcs1Sha256(key) => key.modulus.len().saturating_mul(8),
+            Prepared::WechatPayV2(_) => SECRET_BITS,
         }
     }
 
@@ -109,6 +139,7 @@ impl fmt::Debug for VerifyingKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let algorithm = match self.prepared() {
             Prepared::RsaPkcs1Sha256(_) => "RsaPkcs1Sha256",
+            Prepared::WechatPayV2(_) => "WechatPayV2",
         };
         formatter.debug_struct("VerifyingKey").field("algorithm", &algorithm).field("bits", &self.bits()).finish()
     }
@@ -157,6 +188,9 @@ fn der_bytes(content: usize) -> usize {
     };
     1 + length + content
 }
+
+/// Length of a secret, in bits.
+const SECRET_BITS: usize = 256;
 
 /// Shortest RSA modulus, in bits.
 const MODULUS_BITS_MIN: usize = 2048;

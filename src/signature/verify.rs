@@ -8,6 +8,7 @@ use ring::digest;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 
 use super::key::{MODULUS_BITS_MAX, Prepared, RsaKey, VerifyingKey};
+use super::secret::{Secret, SignType};
 use super::{Extracted, Message};
 use crate::types::{KeyId, MerchantId};
 
@@ -30,8 +31,8 @@ impl Verified {
         self.key
     }
 
-    /// Returns 128 bits of the SHA-256 of the signature's bytes; as the signature is deterministic and was valid,
-    /// they stand for the key and all bytes signed.
+    /// Returns 128 bits that stand for the key and all bytes signed: of the SHA-256 of the signature's bytes, which are
+    /// deterministic and were valid; or, where the key is a secret, of that of the message and the secret.
     pub fn digest(&self) -> u128 {
         self.digest
     }
@@ -63,6 +64,11 @@ impl Verifier {
         Self::default()
     }
 
+    /// Tells whether one signature verifies.
+    pub fn holds(&mut self, job: &Job<'_, '_>) -> bool {
+        self.verify_one(job).is_ok()
+    }
+
     /// Decides the whole batch: `verdicts` afterwards holds one verdict per job, in order, and nothing else.
     pub fn verify(&mut self, jobs: &[Job<'_, '_>], verdicts: &mut Vec<Result<Verified, Invalid>>) {
         verdicts.clear();
@@ -70,11 +76,32 @@ impl Verifier {
     }
 
     fn verify_one(&mut self, job: &Job<'_, '_>) -> Result<Verified, Invalid> {
-        let Extracted { merchant, key, signature, ref message, .. } = *job.extracted;
-        let digest = match job.key.prepared() {
-            Prepared::RsaPkcs1Sha256(key) => self.verify_rsa(key, signature, message)?,
+        let Extracted { merchant, key, signature, sign_type, ref message, .. } = *job.extracted;
+        let digest = match (job.key.prepared(), sign_type) {
+            (Prepared::RsaPkcs1Sha256(key), None) => self.verify_rsa(key, signature, message)?,
+            (Prepared::WechatPayV2(secret), Some(sign_type)) => {
+                self.verify_secret(secret, sign_type, signature, message)?
+            }
+            // A key of one scheme verifies nothing of another.
+            (Prepared::RsaPkcs1Sha256(_), Some(_)) | (Prepared::WechatPayV2(_), None) => return Err(Invalid),
         };
         Ok(Verified { merchant, key, digest })
+    }
+
+    fn verify_secret(
+        &mut self,
+        secret: &Secret,
+        sign_type: SignType,
+        signature: &str,
+        message: &Message<'_>,
+    ) -> Result<u128, Invalid> {
+        self.join(message);
+        secret.append_to(&mut self.message);
+        if !secret.holds(sign_type, &self.message, signature) {
+            return Err(Invalid);
+        }
+        let digest = digest::digest(&digest::SHA256, &self.message);
+        digest.as_ref().first_chunk().copied().map(u128::from_be_bytes).ok_or(Invalid)
     }
 
     fn verify_rsa(&mut self, key: &RsaKey, signature: &str, message: &Message<'_>) -> Result<u128, Invalid> {
@@ -93,7 +120,7 @@ impl Verifier {
     /// Returns the parts of the message one behind the other.
     fn join(&mut self, message: &Message<'_>) -> &[u8] {
         self.message.clear();
-        message.parts().iter().for_each(|part| self.message.extend_from_slice(part));
+        message.append_to(&mut self.message);
         &self.message
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::key::MODULUS_BITS_MAX;
 use super::{ExtractError, Extracted, Message, Scheme};
-use crate::request::{Repeated, Request};
+use crate::request::{Format, Repeated, Request};
 use crate::types::{KEY_ID_BYTES_MAX, MERCHANT_ID_BYTES_MAX};
 
 /// The scheme of merchants' requests.
@@ -44,6 +44,14 @@ impl Scheme for WechatPayV3 {
         self.scheme
     }
 
+    fn format(&self) -> Format {
+        Format::Json
+    }
+
+    fn signs_in_head(&self) -> bool {
+        true
+    }
+
     fn extract<'a>(&self, request: &Request<'a>) -> Result<Extracted<'a>, ExtractError> {
         let header = match request.headers.only("authorization") {
             Ok(header) => header.ok_or(ExtractError::Missing)?,
@@ -61,6 +69,7 @@ impl Scheme for WechatPayV3 {
             timestamp_s: Some(seconds(timestamp)?),
             nonce: Some(within(nonce, NONCE_BYTES_MAX)?),
             signature: within(signature, SIGNATURE_BYTES_MAX)?,
+            sign_type: None,
             message: request_message(request.method, request.target, timestamp, nonce, request.body),
         })
     }

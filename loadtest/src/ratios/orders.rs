@@ -136,7 +136,7 @@ impl Prepared {
     pub(super) fn new(order: &Order) -> Result<Self, RatioError> {
         let Extracted { message, signature, .. } = order.extracted()?;
         let signature = STANDARD.decode(signature).map_err(RatioError::broken("Base64"))?;
-        Ok(Self { signer: order.signer, message: message.parts().concat(), signature })
+        Ok(Self { signer: order.signer, message: message.to_vec(), signature })
     }
 }
 

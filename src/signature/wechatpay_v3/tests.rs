@@ -33,7 +33,7 @@ fn request(headers: &Lines) -> Request<'_> {
 fn extract(header: &str) -> Result<(String, String, Option<i64>, String, String), ExtractError> {
     let headers = lines(&[header]);
     let extracted = WechatPayV3::new().extract(&request(&headers))?;
-    let message = String::from_utf8(extracted.message.parts().concat()).expect("text");
+    let message = String::from_utf8(extracted.message.to_vec()).expect("text");
     let nonce = extracted.nonce.expect("a nonce").to_owned();
     Ok((extracted.merchant.to_string(), extracted.key.to_string(), extracted.timestamp_s, nonce, message))
 }
@@ -184,5 +184,5 @@ fn sign_information_counts_bytes_and_shows_eight_characters() {
 #[test]
 fn answer_message_is_three_lines() {
     let message = answer_message("1", "n", b"");
-    assert_eq!(message.parts().concat(), b"1\nn\n\n");
+    assert_eq!(message.to_vec(), b"1\nn\n\n");
 }
