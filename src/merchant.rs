@@ -15,13 +15,13 @@ mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{AnswerSpec, instrument_of_bank_type};
+pub use answer::{AnswerSpec, Codes, instrument_of_bank_type};
 pub use coverage::{Coverage, SettledFacts};
 pub use limit::{Applies, Limit, LimitProblem, Payment, SubjectNames};
 pub use policy::{ApiKey, Facts, Merchant, Permitted, Policy, PolicyError, Problem, Section, Shares};
 pub use route::{
     CertificateDemand, OrderKind, Place, Pointers, Route, RouteError, RouteIndex, RouteMatch, Routes, RoutesInvalid,
-    Settle,
+    Settle, Variant, Variants,
 };
 pub use spec::{
     AppSpec, Ceilings, ExpiryRule, HoldRules, KeyOrigin, KeySpec, KeyStatus, LimitSpec, Measure, MerchantSpec, Network,

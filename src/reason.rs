@@ -42,11 +42,11 @@ reasons! {
     BodyTimeout = "body_timeout",
     /// The bodies being read fill the gate's budget.
     BodyBudgetExhausted = "body_budget_exhausted",
-    /// There is no `Authorization`.
+    /// There is no `Authorization`, or no signature in the body.
     AuthorizationMissing = "authorization_missing",
-    /// `Authorization` is not what the scheme prescribes, or occurs twice.
+    /// `Authorization` is not what the scheme prescribes, or occurs twice; or the body does not name who signed.
     AuthorizationMalformed = "authorization_malformed",
-    /// `Authorization` names a scheme that the route does not take.
+    /// `Authorization` names a scheme, or the body a way of signing, that the route does not take.
     SchemeUnsupported = "scheme_unsupported",
     /// The timestamp is further from the gate's clock than the tolerance.
     TimestampSkewed = "timestamp_skewed",
@@ -72,6 +72,8 @@ reasons! {
     CertificateRevoked = "certificate_revoked",
     /// The route demands an API certificate, and the signature was made with a bare key or none was shown by TLS.
     CertificateRequired = "certificate_required",
+    /// The signature is made with MD5 where the merchant's key, or the route, wants HMAC-SHA256.
+    SignTypeForbidden = "sign_type_forbidden",
     /// The nonce was used before, inside its window.
     NonceReplayed = "nonce_replayed",
     /// The nonce table is full.
@@ -80,7 +82,8 @@ reasons! {
     NonceShareFull = "nonce_share_full",
     /// `Wechatpay-Serial` names no key of the platform.
     PlatformKeyUnknown = "platform_key_unknown",
-    /// The body is not strict JSON, or repeats a member that decides something.
+    /// The body is not strict JSON, or repeats a member that decides something. Or it is not strict flat XML, or has two
+    /// readings: as the signature stands in it, nobody is known then.
     BodyMalformed = "body_malformed",
     /// A parameter is missing.
     ParameterMissing = "parameter_missing",

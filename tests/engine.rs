@@ -47,5 +47,7 @@ mod settling;
 mod storms;
 #[path = "engine/tampering.rs"]
 mod tampering;
+#[path = "engine/v2.rs"]
+mod v2;
 #[path = "engine/windows.rs"]
 mod windows;

@@ -11,6 +11,7 @@ use crate::journal::{Cause, Position, Receipt};
 use crate::merchant::{AnswerSpec, Permitted, Settle, SettledFacts};
 use crate::reason::Reason;
 use crate::replay::{Bound, Claimed, Namespace, OrderName, OrderRef, PaidRule};
+use crate::request::Format;
 use crate::signature::Verified;
 use crate::time::UnixMillis;
 use crate::types::{Channel, DecisionId, Fen, Interface, MerchantId, Operation, Window};
@@ -54,6 +55,8 @@ pub struct Admission {
     pub disk: bool,
     /// Positions of the shadow limits, in the policy it was decided by, that would have refused it.
     pub shadowed: SmallVec<[u16; 4]>,
+    /// How bodies on its route are written.
+    pub format: Format,
     bound: Option<Bound<Stake>>,
     _claimed: Claimed,
     _receipt: Receipt,
@@ -91,14 +94,28 @@ pub(super) struct Terms {
     pub answer: Option<Arc<AnswerSpec>>,
     pub shadowed: SmallVec<[u16; 4]>,
     pub disk: bool,
+    pub format: Format,
     pub at: UnixMillis,
 }
 
 impl Admission {
     pub(super) fn new(proofs: Proofs, terms: Terms, books: Arc<Books>) -> Self {
         let Proofs { verified, claimed, permitted, bound, receipt } = proofs;
-        let Terms { id, operation, settle, amount, duplicate, skew_ms, about, namespace, answer, shadowed, disk, at } =
-            terms;
+        let Terms {
+            id,
+            operation,
+            settle,
+            amount,
+            duplicate,
+            skew_ms,
+            about,
+            namespace,
+            answer,
+            shadowed,
+            disk,
+            format,
+            at,
+        } = terms;
         let merchant = verified.merchant();
         let Permitted { interfaces, channels, .. } = permitted;
         Self {
@@ -113,6 +130,7 @@ impl Admission {
             skew_ms,
             disk,
             shadowed,
+            format,
             bound: Some(bound),
             _claimed: claimed,
             _receipt: receipt,

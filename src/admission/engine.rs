@@ -266,6 +266,7 @@ impl Engine {
             answer: route.answer.clone(),
             shadowed: trail.shadowed,
             disk: trail.disk,
+            format: route.scheme.format(),
             at: stage.moment.now,
         };
         let claimed = trail.claimed.unwrap_or_else(Claimed::not_needed);

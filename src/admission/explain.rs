@@ -213,7 +213,7 @@ impl<'t, 'r> Teller<'t, 'r> {
     }
 
     fn key_in_force(&mut self, stage: &Stage<'_, '_>) {
-        let refused = stage.identified.key.in_force(self.now).and_then(|()| stage.demand_certificate());
+        let refused = stage.judge_key();
         self.told.add("certificate", refused.err(), []);
     }
 
@@ -237,8 +237,18 @@ impl<'t, 'r> Teller<'t, 'r> {
 
     fn facts(&mut self, stated: &Stated<'_>, facts: &Facts<'_>) {
         let text = |value: Option<&str>| value.unwrap_or("not known").to_owned();
-        let Facts { appid, openid, customer, channel, instrument, account_class, code_grade, authentication, scenario } =
-            facts;
+        let Facts {
+            appid,
+            openid,
+            customer,
+            channel,
+            instrument,
+            account_class,
+            code_grade,
+            authentication,
+            scenario,
+            interfaces: _,
+        } = facts;
         let lines = [
             ("order", text(stated.order.as_deref())),
             ("amount", stated.amount.map_or("none".to_owned(), |amount| amount.to_string())),

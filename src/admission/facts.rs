@@ -4,10 +4,9 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use super::decision::{Detail, Refusal};
-use crate::merchant::{Facts, Place, Route};
+use crate::merchant::{Facts, Place, Route, Variant};
 use crate::reason::Reason;
-use crate::request::json::{self, Found, JsonError};
-use crate::request::{Headers, Request, Trust};
+use crate::request::{self, Format, Found, Headers, NotOfType, Request, Trust};
 use crate::types::{Channel, Fen, MerchantId, Operation};
 
 /// The facts that stand in the request itself.
@@ -21,8 +20,10 @@ pub(super) struct Stated<'r> {
     pub expires_s: Option<(i64, &'r str)>,
     /// The number of the payment that a refund is of.
     pub original: Option<Cow<'r, str>>,
-    /// Whether a refund names a payment by the platform's own id.
+    /// Whether a refund, close or reversal names a payment by the platform's own id.
     pub original_by_id: bool,
+    /// Which of the things that the route may mean it asks for.
+    pub variant: Option<&'r Variant>,
 }
 
 /// A parameter at fault: the reason and the name of the parameter.
@@ -37,7 +38,8 @@ impl<'r> Stated<'r> {
         signer: &MerchantId,
     ) -> Result<Self, Fault> {
         // Borrowed from where it was read: it is too large to be moved about.
-        let read = (!route.pointers.names.is_empty()).then(|| json::read(request.body, &route.pointers.wanted));
+        let read = (!route.pointers.names.is_empty())
+            .then(|| request::read(route.scheme.format(), request.body, &route.pointers.wanted));
         if read.is_some() && !is_plain_utf8(request.headers) {
             return Err((Reason::BodyMalformed, "content-type".to_owned()));
         }
@@ -56,6 +58,12 @@ impl<'r> Stated<'r> {
             return Err((Reason::ParameterMissing, texts.name(&route.pointers.order, "order number")));
         }
         let member = |position: Option<usize>| position.map_or(Ok(None), |position| found.text(route, position));
+        for position in &route.pointers.absent {
+            if found.text(route, *position)?.is_some() {
+                return Err((Reason::ParameterInvalid, name_of(route, Some(*position))));
+            }
+        }
+        let variant = found.variant(route)?;
         if member(route.pointers.currency)?.is_some_and(|currency| currency != "CNY") {
             return Err((Reason::CurrencyUnsupported, name_of(route, route.pointers.currency)));
         }
@@ -67,12 +75,16 @@ impl<'r> Stated<'r> {
         let expires_s = member(route.pointers.expires)?.map(|text| instant_s(route, &text)).transpose()?;
         let original = member(route.pointers.original)?;
         let original_by_id = member(route.pointers.original_id)?.is_some();
-        Ok(Self { amount, appid, openid: member(route.pointers.payer)?, order, expires_s, original, original_by_id })
+        let pays = variant.is_none_or(|variant| variant.payer);
+        let openid = member(route.pointers.payer)?.filter(|_| pays);
+        Ok(Self { amount, appid, openid, order, expires_s, original, original_by_id, variant })
     }
 
     /// Adds what a trusted hop states in headers.
     pub fn facts<'a>(&'a self, request: &Request<'a>) -> Result<Facts<'a>, Fault> {
-        let mut facts = Facts { appid: self.appid.as_deref(), openid: self.openid.as_deref(), ..Facts::default() };
+        let (appid, openid) = (self.appid.as_deref(), self.openid.as_deref());
+        let interfaces = self.variant.map(|variant| &*variant.interfaces);
+        let mut facts = Facts { appid, openid, interfaces, ..Facts::default() };
         if request.trust == Trust::TrustedHop {
             facts.customer = header(request.headers, "tollgate-customer")?;
             facts.channel = stated(request.headers, "tollgate-channel")?;
@@ -143,13 +155,22 @@ struct Body<'t, 'r>(Option<&'t Found<'r>>);
 impl<'r> Body<'_, 'r> {
     fn text(&self, route: &Route, position: usize) -> Result<Option<Cow<'r, str>>, Fault> {
         let Some(found) = &self.0 else { return Ok(None) };
-        found.string(position).map_err(|_: JsonError| (Reason::ParameterInvalid, name_of(route, Some(position))))
+        found.string(position).map_err(|_: NotOfType| (Reason::ParameterInvalid, name_of(route, Some(position))))
+    }
+
+    /// Finds which of the things that the route may mean is asked for.
+    fn variant<'t>(&self, route: &'t Route) -> Result<Option<&'t Variant>, Fault> {
+        let Some(variants) = &route.variants else { return Ok(None) };
+        let fault = |reason| (reason, name_of(route, Some(variants.at)));
+        let value = self.text(route, variants.at)?.ok_or_else(|| fault(Reason::ParameterMissing))?;
+        let variant = variants.of.iter().find(|variant| variant.is == value);
+        variant.map(Some).ok_or_else(|| fault(Reason::ParameterInvalid))
     }
 
     fn amount(&self, route: &Route) -> Result<Option<Fen>, Fault> {
         let (Some(found), Some(position)) = (&self.0, route.pointers.amount) else { return Ok(None) };
         let fault = |reason| (reason, name_of(route, Some(position)));
-        let fen = found.integer(position).map_err(|_: JsonError| fault(Reason::ParameterInvalid))?;
+        let fen = found.integer(position).map_err(|_: NotOfType| fault(Reason::ParameterInvalid))?;
         let fen = fen.ok_or_else(|| fault(Reason::ParameterMissing))?;
         Fen::new(fen).map(Some).ok_or_else(|| fault(Reason::ParameterInvalid))
     }
@@ -175,12 +196,24 @@ fn name_of(route: &Route, position: Option<usize>) -> String {
     position.and_then(|position| route.pointers.names.get(position)).cloned().unwrap_or_default()
 }
 
-/// Reads an RFC 3339 instant, in whole seconds since the epoch, and names its parameter.
+/// Reads an instant, in whole seconds since the epoch, and names its parameter: RFC 3339 in JSON, in XML as API v2 has it.
 fn instant_s<'t>(route: &'t Route, text: &str) -> Result<(i64, &'t str), Fault> {
     let position = route.pointers.expires;
     let name = position.and_then(|position| route.pointers.names.get(position)).map_or("", String::as_str);
-    let instant: Result<jiff::Timestamp, _> = text.parse();
-    instant.map(|instant| (instant.as_second(), name)).map_err(|_| (Reason::ParameterInvalid, name.to_owned()))
+    let instant = match route.scheme.format() {
+        Format::Json => text.parse::<jiff::Timestamp>().ok(),
+        Format::Xml => compact_instant(text),
+    };
+    instant.map(|instant| (instant.as_second(), name)).ok_or_else(|| (Reason::ParameterInvalid, name.to_owned()))
+}
+
+/// Reads an instant of API v2: the 14 digits of year, month, day, hour, minute and second in Beijing.
+fn compact_instant(text: &str) -> Option<jiff::Timestamp> {
+    if text.len() != COMPACT_DIGITS || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let local = jiff::civil::DateTime::strptime("%Y%m%d%H%M%S", text).ok()?;
+    BEIJING.to_timestamp(local).ok()
 }
 
 /// Order numbers of all namespaces: 1 to 64 of `[0-9A-Za-z_|*@-]`.
@@ -228,6 +261,12 @@ fn stated<T: FromStr>(headers: &dyn Headers, name: &str) -> Result<Option<T>, Fa
     text.map(str::parse).transpose().map_err(|_| (Reason::ParameterInvalid, name.to_owned()))
 }
 
+/// Digits of an instant of API v2.
+const COMPACT_DIGITS: usize = 14;
+
+/// The time that API v2 counts by, all year: UTC+8.
+const BEIJING: jiff::tz::Offset = jiff::tz::Offset::constant(8);
+
 /// Longest order number, in bytes.
 const ORDER_NUMBER_BYTES_MAX: usize = 64;
 
@@ -256,6 +295,23 @@ mod tests {
         assert!(!plain("content-type", "application/json; charset=utf-7"));
         assert!(!plain("content-type", "application/json; a=b; charset=gbk"));
         assert!(!plain("content-encoding", "gzip") && plain("content-encoding", "identity"));
+    }
+
+    #[test]
+    fn an_instant_of_api_v2_is_14_digits_of_beijing() {
+        let instant = |text: &str| compact_instant(text).map(|instant| instant.to_string());
+        assert_eq!(instant("20261122120000").as_deref(), Some("2026-11-22T04:00:00Z"));
+        assert_eq!(instant("20270101000000").as_deref(), Some("2026-12-31T16:00:00Z"));
+        for bad in [
+            "2026112212000",
+            "202611221200000",
+            "20261322120000",
+            "20260230000000",
+            "2026-11-22T12:0",
+            "+2026112212000",
+        ] {
+            assert_eq!(instant(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl<'s> Stage<'s, '_> {
         let Identified { route, merchant, .. } = self.identified;
         let refuse = |reason| self.refuse(reason, Detail::None);
         let fault = |fault: &Fault| facts::refusal(fault.clone(), merchant.id);
-        if !self.request.answer_key_known {
+        // Where the signature stands in the body, that of answers does too, and no key of the platform takes part.
+        if route.scheme.signs_in_head() && !self.request.answer_key_known {
             return Err(refuse(Reason::PlatformKeyUnknown));
         }
         let stated = read.as_ref().map_err(fault)?;

@@ -58,9 +58,8 @@ impl Stage<'_, '_> {
         trail: &mut Trail,
     ) -> Result<(Permitted, Bound<Stake>), Refusal> {
         let refuse = |reason| self.refuse(reason, Detail::None);
-        let Identified { route, merchant, key, .. } = self.identified;
-        key.in_force(self.moment.now).map_err(refuse)?;
-        self.demand_certificate().map_err(refuse)?;
+        let Identified { route, merchant, .. } = self.identified;
+        self.judge_key().map_err(refuse)?;
         let repeated = self.claim(verified, intent.nonce, trail)?;
         trail.amount = intent.amount;
         let mut wish = intent.wish?;
@@ -71,7 +70,8 @@ impl Stage<'_, '_> {
                 self.bind(&Order { random, namespace, repeated }, &mut wish, wanted, trail)?
             }
             Operation::Close | Operation::Reverse | Operation::Query => {
-                let number = wish.stated.order.as_deref();
+                // Where the platform's own id stands beside it, that is what counts, and it may be another order's.
+                let number = wish.stated.order.as_deref().filter(|_| !wish.stated.original_by_id);
                 trail.about =
                     number.and_then(|number| orders.named(OrderName { namespace, merchant: &merchant.id, number }));
                 orders.unbound()
@@ -85,7 +85,16 @@ impl Stage<'_, '_> {
         Refusal { reason, detail, authentic: Some(self.identified.merchant.id) }
     }
 
-    pub fn demand_certificate(&self) -> Result<(), Reason> {
+    /// Judges the key that signed, and what it signed with.
+    pub fn judge_key(&self) -> Result<(), Reason> {
+        let Identified { route, key, extracted, .. } = self.identified;
+        key.in_force(self.moment.now)?;
+        self.demand_certificate()?;
+        let permitted = key.key.permits(extracted.sign_type, route.pays_out());
+        if permitted { Ok(()) } else { Err(Reason::SignTypeForbidden) }
+    }
+
+    fn demand_certificate(&self) -> Result<(), Reason> {
         let Identified { route, merchant, key, .. } = self.identified;
         let signed = key.is_certificate();
         let shown = || {
@@ -95,7 +104,8 @@ impl Stage<'_, '_> {
         let met = match route.certificate {
             CertificateDemand::None => true,
             CertificateDemand::Signature => signed,
-            CertificateDemand::Mtls => signed && shown(),
+            // No certificate vouches for a secret: then what the peer shows is all there is.
+            CertificateDemand::Mtls => (signed || key.key.is_secret()) && shown(),
         };
         if met { Ok(()) } else { Err(Reason::CertificateRequired) }
     }
@@ -231,8 +241,9 @@ impl Stage<'_, '_> {
     pub fn order_digest(&self, stated: &Stated<'_>, facts: &Facts<'_>) -> u128 {
         let text = |value: Option<&'static str>| value.unwrap_or("").as_bytes();
         let amount = stated.amount.map_or(0, Fen::get).to_be_bytes();
+        let meaning = stated.variant.map_or(&self.identified.route.id, |variant| &variant.id);
         self.shared.digests.digest(&[
-            self.identified.route.id.as_bytes(),
+            meaning.as_bytes(),
             self.identified.merchant.id.as_str().as_bytes(),
             facts.appid.unwrap_or("").as_bytes(),
             &amount,

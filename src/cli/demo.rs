@@ -8,6 +8,7 @@
 mod accounts;
 mod admitted;
 mod after_admission;
+mod api_v2;
 mod authentic;
 mod before_anybody_is_known;
 mod books;

@@ -48,6 +48,11 @@ pub(super) fn routes(
             let known = listed(routes.iter().map(|route| &route.id));
             return Err(at.refuse(Problem::Unknown { name: route.id, known }));
         }
+        if !routes.can_demand(&route.id, route.certificate) {
+            let remedy =
+                "write \"mtls\" or \"none\": this route is signed with a secret, which no certificate vouches for";
+            return Err(item.key("certificate").refuse(Problem::Unwanted { remedy }));
+        }
         if route.certificate == CertificateDemand::Mtls && !authority {
             let remedy = "add [authority] with the `certificate_file` of who issues the certificates of TLS peers";
             return Err(item.key("certificate").refuse(Problem::Unwanted { remedy }));

@@ -5,7 +5,7 @@ use crate::front::PlatformKeys;
 use crate::merchant::{AppSpec, KeyOrigin, KeySpec, KeyStatus, Measure, MerchantSpec, Network, Route, Routes};
 use crate::signature::VerifyingKey;
 use crate::time::UnixMillis;
-use crate::types::{ApiV3Key, Interface, KeyId, MerchantId, Scenario};
+use crate::types::{ApiV3Key, Interface, KeyId, Md5Rule, MerchantId, Scenario};
 
 use super::bounds::{each, few, within};
 use super::fault::{At, Fault, Problem, ROOT, listed};
@@ -97,17 +97,41 @@ fn sources(at: &At<'_>, names: &[String]) -> Result<Vec<Network>, Fault> {
 }
 
 fn apiv3_key(at: &At<'_>, name: &str, folder: Folder<'_>) -> Result<[u8; 32], Fault> {
+    characters(at, name, folder, "an APIv3 key of 32 ASCII characters")
+}
+
+/// Reads a secret of 32 ASCII characters.
+fn characters(at: &At<'_>, name: &str, folder: Folder<'_>, expected: &'static str) -> Result<[u8; 32], Fault> {
     let text = folder.secret(at, name)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     let key: Option<[u8; 32]> = text.as_bytes().try_into().ok();
-    key.filter(|key| key.iter().all(u8::is_ascii_graphic)).ok_or_else(|| {
-        at.refuse(Problem::Content { path: folder.path(name), expected: "an APIv3 key of 32 ASCII characters" })
-    })
+    key.filter(|key| key.iter().all(u8::is_ascii_graphic))
+        .ok_or_else(|| at.refuse(Problem::Content { path: folder.path(name), expected }))
 }
 
 fn key(at: &At<'_>, shape: shape::MerchantKey, merchant: MerchantId, context: &Context<'_>) -> Result<KeySpec, Fault> {
     let status = status(at, shape.status, shape.until)?;
+    if let Some(name) = &shape.apiv2_key_file {
+        let others = [
+            ("certificate_file", shape.certificate_file.is_some()),
+            ("id", shape.id.is_some()),
+            ("public_key_file", shape.public_key_file.is_some()),
+        ];
+        if let Some((other, _)) = others.into_iter().find(|(_, given)| *given) {
+            let remedy =
+                "remove the key: an API v2 key is a secret by itself; give a certificate or public key its own entry";
+            return Err(at.key(other).refuse(Problem::Unwanted { remedy }));
+        }
+        let secret =
+            characters(&at.key("apiv2_key_file"), name, context.folder, "an API v2 key of 32 ASCII characters")?;
+        let key = VerifyingKey::wechatpay_v2(secret, shape.md5.unwrap_or(Md5Rule::NoPayouts));
+        return Ok(KeySpec { id: KeyId::API_V2, key, origin: KeyOrigin::Bare, status });
+    }
+    if shape.md5.is_some() {
+        let remedy = "remove the key: it is about signatures made with an `apiv2_key_file`";
+        return Err(at.key("md5").refuse(Problem::Unwanted { remedy }));
+    }
     let (id, key, origin) = match (shape.certificate_file, shape.id, shape.public_key_file) {
         (Some(name), None, None) => certified(&at.key("certificate_file"), &name, merchant, context)?,
         (None, Some(id), Some(name)) => (id, bare(&at.key("public_key_file"), &name, context.folder)?, KeyOrigin::Bare),
@@ -120,7 +144,7 @@ fn key(at: &At<'_>, shape: shape::MerchantKey, merchant: MerchantId, context: &C
             return Err(at.key("public_key_file").refuse(Problem::Unwanted { remedy }));
         }
         (None, None, None) => {
-            let remedy = "add it, or `id` and `public_key_file`";
+            let remedy = "add it, or `id` and `public_key_file`, or `apiv2_key_file`";
             return Err(at.key("certificate_file").refuse(Problem::Missing { remedy }));
         }
         (None, None, Some(_)) => {
@@ -190,8 +214,9 @@ fn interface(at: &At<'_>, shape: shape::MerchantInterface, routes: &Routes) -> R
         return Err(at.key("scenario").refuse(problem));
     }
     few(&at.key("appids"), &shape.appids, ITEMS_MAX)?;
-    let names_appid = |route: &Route| route.interfaces.contains(&shape.kind) && route.pointers.appid.is_some();
-    if shape.appids.is_empty() && routes.iter().any(names_appid) {
+    let mut of_kind = routes.iter().filter(|route| route.interfaces.contains(&shape.kind)).peekable();
+    let names_appid = |route: &Route| route.pointers.appid.is_some();
+    if shape.appids.is_empty() && of_kind.peek().is_some() && of_kind.all(names_appid) {
         let remedy = "add the appids used with it: requests of this kind name one, and others are refused";
         return Err(at.key("appids").refuse(Problem::Missing { remedy }));
     }

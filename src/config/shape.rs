@@ -13,7 +13,7 @@ use crate::journal::Durability;
 use crate::merchant::{CertificateDemand, ExpiryRule, HoldRules, Refunds, SubjectPart, UnknownSubject};
 use crate::time::UnixMillis;
 use crate::types::{
-    AccountClass, Authentication, Channel, CodeGrade, Instrument, Interface, KeyId, LimitMode, MerchantId,
+    AccountClass, Authentication, Channel, CodeGrade, Instrument, Interface, KeyId, LimitMode, Md5Rule, MerchantId,
     MerchantKind, Risk, Scenario, Unit,
 };
 
@@ -319,6 +319,8 @@ pub(super) struct MerchantKey {
     pub certificate_file: Option<String>,
     pub id: Option<KeyId>,
     pub public_key_file: Option<String>,
+    pub apiv2_key_file: Option<String>,
+    pub md5: Option<Md5Rule>,
     pub status: Status,
     pub until: Option<Instant>,
 }

@@ -12,7 +12,8 @@ use crate::certificate::{self, Authority};
 use crate::front::Mode;
 use crate::merchant::ExpiryRule;
 use crate::request::Trust;
-use crate::types::MerchantId;
+use crate::signature::SignType;
+use crate::types::{KeyId, MerchantId};
 
 const NOW: UnixMillis = UnixMillis::from_seconds(1_795_000_000);
 
@@ -137,6 +138,35 @@ fn holds_and_refunds_are_as_the_file_says() {
     let returns = |id| config.policy.limit_by_id(id).map(|limit| limit.coverage().returns());
     let ids = ["customer-category", "micro-credit-card", "t10_micro_merchants.credit_card"];
     assert_eq!(ids.map(returns), [Some(true), Some(false), Some(false)]);
+}
+
+#[test]
+fn an_api_v2_key_is_read_with_its_rule_for_md5_and_never_printed() {
+    let dir = sample();
+    let secret = "192006250b4c09247ec02edce69f6a2d";
+    write_secret(&dir.path().join("merchants/1900000001/apiv2.key"), &format!("{secret}\n"));
+    let load = |md5: &str| {
+        let entry = format!(
+            "[[merchant.key]]\napiv2_key_file = \"merchants/1900000001/apiv2.key\"\n{md5}\nstatus = \"active\""
+        );
+        let text = text_of(&dir).replacen("[[merchant.key]]", &format!("{entry}\n\n[[merchant.key]]"), 1);
+        load_text(&dir, &text).expect("loads")
+    };
+    for (md5, pays_in, pays_out) in [
+        ("", true, false),
+        ("md5 = \"no_payouts\"", true, false),
+        ("md5 = \"forbid\"", false, false),
+        ("md5 = \"allow\"", true, true),
+    ] {
+        let config = load(md5);
+        let merchant = config.policy.merchant(&"1900000001".parse().expect("mchid")).expect("the merchant");
+        let key = merchant.key(&KeyId::API_V2).expect("the key");
+        let permits = [false, true].map(|pays_out| key.key.permits(Some(SignType::Md5), pays_out));
+        assert_eq!(permits, [pays_in, pays_out], "{md5}");
+        assert!(key.key.is_secret() && !key.is_certificate() && merchant.keys().len() == 2);
+        let shown = format!("{config:?} {merchant:?}");
+        assert!(!shown.contains(secret) && !shown.contains(&format!("{:?}", secret.as_bytes())));
+    }
 }
 
 /// A line `#key = value` shows a default; `# text` is a remark.
@@ -341,6 +371,10 @@ const MISTAKES: &[Mistake] = &[
     mistake("certificate_file = \"merchants/1900000001/apiclient_cert.pem\"", "", "[[merchant.key]]\n", "merchant[0].key[0].certificate_file", &["missing; add it, or `id` and `public_key_file`"]),
     mistake("certificate_file = \"merchants/1900000001/apiclient_cert.pem\"", "id = \"PUB_KEY_ID_1\"\npublic_key_file = \"deployment.key\"", "public_key_file = \"deployment.key\"", "merchant[0].key[0].public_key_file", &["PUBLIC KEY", "write the path of a key"]),
     mistake("merchants/1900000001/apiclient_cert.pem", "tls/certificate.pem", "certificate_file = \"tls/certificate.pem\"\nstatus", "merchant[0].key[0].certificate_file", &["write the path of a certificate"]),
+    mistake("certificate_file = \"merchants/1900000001/apiclient_cert.pem\"", "apiv2_key_file = \"deployment.key\"", "apiv2_key_file = \"deployment.key\"", "merchant[0].key[0].apiv2_key_file", &["does not hold an API v2 key of 32 ASCII characters"]),
+    mistake("certificate_file = \"merchants/1900000001/apiclient_cert.pem\"", "certificate_file = \"merchants/1900000001/apiclient_cert.pem\"\napiv2_key_file = \"merchants/1900000001/apiv3.key\"", "certificate_file = \"merchants/1900000001/apiclient_cert.pem\"\napiv2", "merchant[0].key[0].certificate_file", &["does not belong here; remove the key: an API v2 key is a secret by itself"]),
+    mistake("certificate_file = \"merchants/1900000001/apiclient_cert.pem\"", "apiv2_key_file = \"merchants/1900000001/apiv3.key\"\nmd5 = \"never\"", "md5 = \"never\"", "merchant[0].key[0].md5", &["unknown value `never`; write one of `forbid`, `no_payouts`, `allow`"]),
+    mistake("status = \"active\"", "status = \"active\"\nmd5 = \"forbid\"", "md5 = \"forbid\"", "merchant[0].key[0].md5", &["does not belong here; remove the key: it is about signatures made with an `apiv2_key_file`"]),
     mistake("scenario = \"pc_site\"", "scenario = \"app\"", "scenario = \"app\"", "merchant[0].interface[2].scenario", &["`app` does not fit `native`; write `pc_site`, `offline`"]),
     mistake("appids = [\"wx0000000000000002\"]", "", "[[merchant.interface]]\nkind = \"mini_program\"", "merchant[0].interface[1].appids", &["missing; add the appids"]),
     mistake("# [[merchant.measure]]\n# kind", "[[merchant.measure]]\nkind = \"warning\"\nreason = \"r\"\nsince = 2026-11-21T00:00:00Z\n#", "[[merchant.measure]]", "merchant[0].measure[0].author", &["missing; add the key"]),
@@ -382,6 +416,7 @@ const MISTAKES: &[Mistake] = &[
     mistake("when = { merchant_kind = [\"micro\"], instrument = [\"credit_card\"] }", "when = [[\"micro\"]]", "when = [[", "limit[1].when", &["write one section"]),
     mistake("merchant_kind = [\"micro\"]", "merchant_kinds = [\"micro\"]", "merchant_kinds", "limit[1].when.merchant_kinds", &["unknown key; write `merchant_kind`"]),
     mistake("", "[[route]]\nid = \"v3.refunds\"\ncertificate = \"mtls\"\n", "id = \"v3.refunds\"", "route[0].id", &["`v3.refunds` is not known; write `v3.jsapi`", "`v3.refund`"]),
+    mistake("", "[[route]]\nid = \"v2.refund\"\ncertificate = \"signature\"\n", "certificate = \"signature\"", "route[0].certificate", &["write \"mtls\" or \"none\": this route is signed with a secret"]),
     mistake("", "[[route]]\nid = \"v3.refund\"\ncertificate = \"tls\"\n", "certificate = \"tls\"", "route[0].certificate", &["write one of `none`, `signature`, `mtls`"]),
     mistake("", "[[route]]\nid = \"v3.refund\"\ncertificate = \"mtls\"\n[[route]]\nid = \"v3.refund\"\ncertificate = \"none\"\n", "id = \"v3.refund\"\ncertificate = \"none\"", "route[1].id", &["taken already, by route[0]"]),
 ];

@@ -17,6 +17,7 @@ use super::respond::{self, Answer, Language};
 use super::sign::SignedHeaders;
 use crate::metrics::{self, Stage};
 use crate::reason::Reason;
+use crate::request::Format;
 use crate::types::MerchantId;
 
 /// Puts the answers of one worker together.
@@ -90,7 +91,7 @@ impl Answers {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(REQUEST_ID, self.request_id(answer.platform_code));
         if !answer.body.is_empty() {
-            headers.insert(CONTENT_TYPE, JSON);
+            headers.insert(CONTENT_TYPE, if answer.format == Format::Xml { XML } else { JSON });
         }
         if let Some(seconds) = answer.retry_after_s {
             headers.insert(RETRY_AFTER, seconds.into());
@@ -99,7 +100,7 @@ impl Answers {
     }
 
     /// Makes the nonce of an answer: 32 letters and digits.
-    fn nonce(&self) -> String {
+    pub fn nonce(&self) -> String {
         self.letters::<32>().into_iter().map(char::from).collect()
     }
 
@@ -139,6 +140,9 @@ pub(super) const SIGNATURE_HEADERS: [&str; 5] =
 
 /// The media type of all JSON answers.
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// The media type of all XML answers.
+const XML: HeaderValue = HeaderValue::from_static("text/xml; charset=utf-8");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 

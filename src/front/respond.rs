@@ -1,9 +1,10 @@
-//! What a refusal looks like on the wire: the error body of WeChat Pay API v3, in the caller's language.
+//! What a refusal looks like on the wire: the error body of WeChat Pay API v3, or of v2, in the caller's language.
 //!
 //! The map from [`Reason`] to the wire is in `wire.rs`. A message tells the caller what to change, or that a retry with
 //! the same parameters is right. Nothing here names a key, an expected signature, or what is left of a limit.
 
 mod language;
+pub mod v2;
 mod wire;
 
 #[cfg(test)]
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::platform::beijing_time;
 use crate::reason::Reason;
+use crate::request::Format;
 use crate::signature::wechatpay_v3::SignInformation;
 use crate::time::UnixMillis;
 use crate::types::Window;
@@ -56,8 +58,10 @@ pub enum Detail<'a> {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// JSON in UTF-8, or empty.
+    /// In UTF-8, or empty.
     pub body: Vec<u8>,
+    /// How it is written.
+    pub format: Format,
     /// `Retry-After`, in seconds.
     pub retry_after_s: Option<u32>,
     /// The numeric suffix of `Request-ID`.
@@ -73,6 +77,7 @@ pub fn refusal(reason: Reason, detail: &Detail<'_>, language: Language) -> Answe
     Answer {
         status: wire.status,
         body,
+        format: Format::Json,
         retry_after_s: wire.retry_after_s,
         platform_code: wire.platform_code,
         sign: wire.signed,
@@ -132,7 +137,7 @@ struct SignatureIssue {
 }
 
 fn error_body(reason: Reason, wire: &Wire, detail: &Detail<'_>, language: Language) -> Vec<u8> {
-    let message = message(reason, wire, detail, language);
+    let message = message(reason, wire.message(language), detail, language);
     let body = ErrorBody { code: wire.code, message: &message, detail: detail_body(reason, wire, detail) };
     // Strings and integers always serialise; an empty body would be the harmless answer if they did not.
     serde_json::to_vec(&body).unwrap_or_default()
@@ -197,8 +202,8 @@ fn limit_body(reason: Reason, limit: &str, window: Option<Window>, resets_at: Op
     }
 }
 
-fn message(reason: Reason, wire: &Wire, detail: &Detail<'_>, language: Language) -> String {
-    let mut message = wire.message(language).to_owned();
+fn message(reason: Reason, text: &str, detail: &Detail<'_>, language: Language) -> String {
+    let mut message = text.to_owned();
     if let Detail::Limit { limit, window, resets_at } = detail {
         let (open, comma, close) = match language {
             Language::Chinese => ("（限额 ", "，", "）"),

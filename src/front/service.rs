@@ -19,9 +19,10 @@ use super::station::Station;
 use super::upstream::{Answered, Forward};
 use super::{body, head, platform};
 use crate::admission::{Admission, Decision, Detail, Outcome, Refusal};
+use crate::merchant::Route;
 use crate::metrics::Stage;
 use crate::reason::Reason;
-use crate::request::{Request, Trust};
+use crate::request::{Format, Request, Trust};
 use crate::signature::wechatpay_v3;
 use crate::types::{Channel, MerchantId, Operation};
 
@@ -36,9 +37,13 @@ pub(super) async fn handle(
     let (head, incoming) = request.into_parts();
     let language = Language::accepted(head.headers.get(ACCEPT_LANGUAGE).map(HeaderValue::as_bytes));
     let mut response = match receive(&station, &peer, head, incoming).await {
-        Err(Unreceived { refusal, close }) => {
+        Err(Unreceived { refusal, close, format }) => {
             station.metrics.refused(refusal.reason);
-            let refused = respond::refusal(refusal.reason, &plain_detail(&refusal), language);
+            let detail = plain_detail(&refusal);
+            let refused = match spoken(&peer, format) {
+                Format::Json => respond::refusal(refusal.reason, &detail, language),
+                Format::Xml => respond::v2::refusal(refusal.reason, &detail, language, None),
+            };
             let mut response = station.answers.plain(refused);
             if close {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -72,17 +77,27 @@ struct Unreceived {
     refusal: Refusal,
     /// Whether what follows on the connection cannot be trusted to be a request.
     close: bool,
+    /// How bodies on its route are written.
+    format: Format,
 }
 
 impl Unreceived {
-    fn close(reason: Reason) -> Self {
-        Self { refusal: Refusal { reason, detail: Detail::None, authentic: None }, close: true }
+    fn close(reason: Reason, format: Format) -> Self {
+        Self { refusal: Refusal { reason, detail: Detail::None, authentic: None }, close: true, format }
+    }
+}
+
+/// Returns how answers to a peer are written: who only asks whether a request may pass is told in JSON, by the status.
+fn spoken(peer: &Peer, format: Format) -> Format {
+    match peer.mode {
+        Mode::Proxy => format,
+        Mode::Check => Format::Json,
     }
 }
 
 /// Refuses what the head alone condemns before a byte of the body is held, then reads the body.
 async fn receive(station: &Station, peer: &Peer, head: Parts, incoming: Incoming) -> Result<Ask, Unreceived> {
-    head::check(&head).map_err(Unreceived::close)?;
+    head::check(&head).map_err(|reason| Unreceived::close(reason, Format::Json))?;
     let bodiless = Request {
         method: head.method.as_str(),
         target: decider::target(&head),
@@ -95,11 +110,12 @@ async fn receive(station: &Station, peer: &Peer, head: Parts, incoming: Incoming
     };
     let now = station.gate.clock().now();
     let admissible = station.gate.admission().check_head(&bodiless, now);
-    admissible.map_err(|refusal| Unreceived { refusal, close: false })?;
+    let format = || route_of(station, &head, |route| route.scheme.format()).unwrap_or(Format::Json);
+    admissible.map_err(|refusal| Unreceived { refusal, close: false, format: format() })?;
     let bounds = station.gate.bounds();
     let began = Instant::now();
     let read = body::read(incoming, bounds.body_bytes_max, station.gate.budget(), bounds.body_timeout).await;
-    let (body, grant) = read.map_err(Unreceived::close)?;
+    let (body, grant) = read.map_err(|reason| Unreceived::close(reason, format()))?;
     station.metrics.stage(Stage::Body, began.elapsed());
     let named = decider::answer_key(&head.headers);
     let answer_key_known = named.is_none() || station.gate.platform().choose(named, None).is_ok();
@@ -147,12 +163,19 @@ async fn admitted(
     }
 }
 
+/// Looks at the route of a request. COLD.
+fn route_of<T>(station: &Station, head: &Parts, look: impl FnOnce(&Route) -> T) -> Option<T> {
+    let policy = station.gate.admission().policy();
+    let found = policy.routes().find(head.method.as_str(), head.uri.path()).ok()?;
+    policy.routes().route(found.index).map(look)
+}
+
 /// An answer that is ready but for its signature.
 struct Local {
     status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
-    /// Whether it carries a signature of the upstream's.
+    /// Whether it carries a signature of the upstream's, or is of a kind that only the upstream signs.
     signed: bool,
 }
 
@@ -178,6 +201,7 @@ fn certificates(station: &Station, ask: &Ask, merchant: &MerchantId) -> Result<L
 /// Forwards what was verified, byte for byte, and settles with the outcome, whether or not the caller is still there.
 async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission) -> Result<Local, Reason> {
     let message = message(ask, &admission)?;
+    let format = admission.format;
     let task = {
         let (station, ask) = (Rc::clone(station), Rc::clone(ask));
         tokio::task::spawn_local(async move {
@@ -203,6 +227,10 @@ async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission)
     let Answered { status, headers, body } = task.await.map_err(|_| Reason::UpstreamBroken)??;
     let mut headers = head::returned(&headers);
     let signed = SIGNATURE_HEADERS.iter().all(|name| headers.contains_key(*name));
+    if format == Format::Xml {
+        // Its signature stands in the body, where whoever made the answer put it.
+        return Ok(Local { status, headers, body, signed: true });
+    }
     if !signed {
         // Part of a signature is none: a client would trip over the rest.
         SIGNATURE_HEADERS.iter().for_each(|name| drop(headers.remove(*name)));
@@ -237,7 +265,11 @@ async fn refused(
     language: Language,
 ) -> Response<Full<Bytes>> {
     station.metrics.refused(refusal.reason);
-    let mut answer = respond::refusal(refusal.reason, &detail(refusal, ask), language);
+    let format = route_of(station, &ask.head, |route| route.scheme.format()).unwrap_or(Format::Json);
+    let mut answer = match spoken(peer, format) {
+        Format::Json => respond::refusal(refusal.reason, &detail(refusal, ask), language),
+        Format::Xml => refused_in_xml(station, ask, refusal, language),
+    };
     if let Detail::Limit { ends: Some(ends), .. } = refusal.detail {
         let wait_ms = ends.0.saturating_sub(station.gate.clock().now().0);
         answer.retry_after_s = u32::try_from(wait_ms.div_euclid(1000).saturating_add(1)).ok();
@@ -249,6 +281,18 @@ async fn refused(
         }
         Some(_) | None => station.answers.plain(answer),
     }
+}
+
+/// Answers a refusal as API v2 does: to who is known with the key that it signed with.
+fn refused_in_xml(station: &Station, ask: &Ask, refusal: &Refusal, language: Language) -> respond::Answer {
+    let view = ask.view();
+    let extracted = route_of(station, &ask.head, |route| route.scheme.extract(&view).ok()).flatten();
+    let policy = station.gate.admission().policy();
+    let caller = refusal.authentic.and(extracted.as_ref()).and_then(|extracted| {
+        let key = policy.merchant(&extracted.merchant)?.key_of(extracted)?;
+        Some(respond::v2::Caller::read(&key.key, extracted.sign_type?, &ask.body, || station.answers.nonce()))
+    });
+    respond::v2::refusal(refusal.reason, &plain_detail(refusal), language, caller.as_ref())
 }
 
 fn detail<'a>(refusal: &'a Refusal, ask: &Ask) -> respond::Detail<'a> {
@@ -287,7 +331,7 @@ fn verdict(admission: &Admission) -> respond::Answer {
     // Strings, a truth value and names always serialise.
     let body = serde_json::to_vec(&verdict).unwrap_or_default();
     let platform_code = respond::PLATFORM_CODE_SUCCESS;
-    respond::Answer { status: 200, body, retry_after_s: None, platform_code, sign: false }
+    respond::Answer { status: 200, body, format: Format::Json, retry_after_s: None, platform_code, sign: false }
 }
 
 /// Names the decision to the upstream, and in check mode to the caller.

@@ -109,6 +109,8 @@ pub struct Facts<'a> {
     pub authentication: Option<Authentication>,
     /// The scenario.
     pub scenario: Option<Scenario>,
+    /// The interfaces that it may come in by, where the request says more than its route.
+    pub interfaces: Option<&'a [Interface]>,
 }
 
 /// Proof: the merchant may do what the route asks for, under these facts.
@@ -428,7 +430,8 @@ impl Merchant {
         if of_appid().next().is_none() {
             return Err(if needs_appid { Reason::AppidUnknown } else { Reason::InterfaceDenied });
         }
-        let approved = || of_appid().filter(|app| route.interfaces.contains(&app.interface));
+        let interfaces = facts.interfaces.unwrap_or(&route.interfaces);
+        let approved = || of_appid().filter(|app| interfaces.contains(&app.interface));
         if approved().next().is_none() {
             return Err(Reason::InterfaceDenied);
         }

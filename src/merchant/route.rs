@@ -1,15 +1,18 @@
 //! Routes are data: which method and path mean which operation, and where in the request the decision finds its facts.
 
+mod entry;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
-use super::answer::{AnswerEntry, AnswerSpec};
+use super::answer::AnswerSpec;
 use crate::request::json::Wanted;
-use crate::signature::{Scheme, wechatpay_v3::WechatPayV3};
+use crate::signature::Scheme;
 use crate::types::{Interface, Operation};
+use entry::{Document, Entry};
 
 /// The route table.
 #[derive(Debug)]
@@ -48,6 +51,39 @@ pub struct Route {
     pub answer: Option<Arc<AnswerSpec>>,
     /// What its order numbers name.
     pub orders: OrderKind,
+    /// What it means by the value of one member; `None` where it means one thing.
+    pub variants: Option<Variants>,
+}
+
+impl Route {
+    /// Tells whether what it asks for moves money out.
+    pub fn pays_out(&self) -> bool {
+        matches!(self.operation, Operation::Refund | Operation::Reverse)
+    }
+}
+
+/// What a route means, by the value of one member of the body.
+#[derive(Debug)]
+pub struct Variants {
+    /// Where that member stands among those wanted.
+    pub at: usize,
+    /// What each value means; others are refused.
+    pub of: Vec<Variant>,
+}
+
+/// What one value means.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// The stable id, such as `v2.unifiedorder.jsapi`.
+    pub id: String,
+    /// The value.
+    pub is: String,
+    /// The interfaces it belongs to.
+    pub interfaces: Vec<Interface>,
+    /// Whether the payer that such a request names is the one who will pay.
+    #[serde(default)]
+    pub payer: bool,
 }
 
 /// What an order number names: a payment and a refund may have the same.
@@ -84,8 +120,10 @@ pub struct Pointers {
     pub expires: Option<usize>,
     /// The order number of the payment that is paid back.
     pub original: Option<usize>,
-    /// The platform's own id of the payment that is paid back.
+    /// The platform's own id of the payment that is paid back, or that a close or reversal is of.
     pub original_id: Option<usize>,
+    /// Members that a request must not have: they would make it another one than the route means.
+    pub absent: Vec<usize>,
 }
 
 /// Where one fact stands.
@@ -203,7 +241,7 @@ impl Routes {
         Ok(table)
     }
 
-    /// Returns the default table: the direct v3 routes of WeChat Pay.
+    /// Returns the default table: the direct routes of WeChat Pay, API v3 and v2.
     ///
     /// # Errors
     /// None in practice: the table is part of the program and a test reads it.
@@ -250,6 +288,12 @@ impl Routes {
         route.map(|route| route.certificate = demand).is_some()
     }
 
+    /// Tells whether the route of this id can demand the certificate so: where a secret signs, none vouches for it.
+    pub fn can_demand(&self, id: &str, demand: CertificateDemand) -> bool {
+        let route = self.routes.iter().find(|route| route.id == id);
+        route.is_none_or(|route| entry::can_demand(&*route.scheme, demand))
+    }
+
     fn add(&mut self, entry: Entry) -> Result<(), &'static str> {
         let index =
             u16::try_from(self.routes.len()).map(RouteIndex).map_err(|_| "there are more than 65,535 routes")?;
@@ -289,95 +333,6 @@ impl Pattern {
         let parameter = path.strip_prefix(self.prefix.as_str())?.strip_suffix(self.suffix.as_str())?;
         (!parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
     }
-}
-
-#[derive(Deserialize)]
-struct Document {
-    routes: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    id: String,
-    scheme: String,
-    operation: Operation,
-    method: String,
-    path: String,
-    #[serde(default)]
-    interfaces: Vec<Interface>,
-    merchant: Option<String>,
-    amount: Option<String>,
-    currency: Option<String>,
-    payer: Option<String>,
-    appid: Option<String>,
-    order: Option<String>,
-    expires: Option<String>,
-    original: Option<String>,
-    original_id: Option<String>,
-    answer: Option<AnswerEntry>,
-    #[serde(default)]
-    orders: OrderKind,
-    certificate: CertificateDemand,
-    settle: Settle,
-    #[serde(default)]
-    agent_required: bool,
-}
-
-impl Entry {
-    fn into_route(self) -> Result<Route, &'static str> {
-        let scheme: Arc<dyn Scheme> = match self.scheme.as_str() {
-            "wechatpay-v3" => Arc::new(WechatPayV3::new()),
-            _ => return Err("the scheme is not one that the gate verifies: `wechatpay-v3`"),
-        };
-        if self.operation == Operation::Pay && (self.amount.is_none() || self.order.is_none()) {
-            return Err("a route that pays names its amount and its order number");
-        }
-        let mut wanted = Vec::new();
-        let pointers = Pointers {
-            merchant: place(self.merchant, &mut wanted)?,
-            amount: member(self.amount, &mut wanted)?,
-            currency: member(self.currency, &mut wanted)?,
-            payer: member(self.payer, &mut wanted)?,
-            appid: member(self.appid, &mut wanted)?,
-            order: place(self.order, &mut wanted)?,
-            expires: member(self.expires, &mut wanted)?,
-            original: member(self.original, &mut wanted)?,
-            original_id: member(self.original_id, &mut wanted)?,
-            wanted: {
-                let pointers: Vec<&str> = wanted.iter().map(String::as_str).collect();
-                Wanted::new(&pointers).map_err(|_| "a pointer is not a JSON Pointer that can be read")?
-            },
-            names: wanted,
-        };
-        let answer = self.answer.map(AnswerEntry::into_spec).transpose()?.map(Arc::new);
-        let Self { id, operation, interfaces, certificate, settle, agent_required, orders, .. } = self;
-        Ok(Route { id, scheme, operation, interfaces, certificate, settle, agent_required, pointers, answer, orders })
-    }
-}
-
-/// Notes a body pointer as wanted and returns its position.
-fn member(pointer: Option<String>, wanted: &mut Vec<String>) -> Result<Option<usize>, &'static str> {
-    match place(pointer, wanted)? {
-        Place::Nowhere => Ok(None),
-        Place::Body(position) => Ok(Some(position)),
-        Place::Path | Place::Query(_) => Err("this fact is read from the body: a JSON Pointer such as /amount/total"),
-    }
-}
-
-fn place(text: Option<String>, wanted: &mut Vec<String>) -> Result<Place, &'static str> {
-    let Some(text) = text else { return Ok(Place::Nowhere) };
-    if text.starts_with("path:") {
-        return Ok(Place::Path);
-    }
-    if let Some(name) = text.strip_prefix("query:") {
-        return Ok(Place::Query(name.to_owned()));
-    }
-    if !text.starts_with('/') {
-        return Err("a place is a JSON Pointer, path:NAME or query:NAME");
-    }
-    wanted.push(text);
-    Ok(Place::Body(wanted.len() - 1))
 }
 
 #[cfg(test)]
@@ -424,6 +379,10 @@ mod tests {
     fn a_table_that_contradicts_itself_is_refused() {
         let route = r#"{"id":"a","scheme":"wechatpay-v3","operation":"query","method":"GET","path":"/a","certificate":"none","settle":"none"}"#;
         let pay = route.replace("query", "pay");
+        let v2 = route.replace("v3", "v2").replace("\"path\"", "\"merchant\":\"/mch_id\",\"path\"");
+        let variants =
+            |of: &str| route.replace("\"path\"", &format!("\"variants\":{{\"at\":\"/t\",\"of\":[{of}]}},\"path\""));
+        let variant = r#"{"id":"a.b","is":"B","interfaces":["app"]}"#;
         let other = route.replace("\"a\"", "\"b\"");
         let scheme = route.replace("wechatpay-v3", "x");
         for (routes, problem) in [
@@ -432,6 +391,17 @@ mod tests {
             (pay, "a route that pays names its amount and its order number"),
             (scheme, "the scheme is not one that the gate verifies"),
             (route.replace("\"/a\"", "\"/{a}/{b}\""), "a path has at most one parameter"),
+            (v2.replace("\"/mch_id\"", "\"query:mch_id\""), "a body that is flat XML has no"),
+            (v2.replace("\"/mch_id\"", "\"/mch/id\""), "a body that is flat XML has no"),
+            (v2.replace("\"merchant\":\"/mch_id\",", ""), "names where the body says who signed"),
+            (v2.replace("\"none\",\"settle", "\"signature\",\"settle"), "no certificate vouches for a secret"),
+            (route.replace("\"path\"", "\"hmac_only\":true,\"path\""), "only where a secret signs"),
+            (variants(""), "has at least one variant"),
+            (variants(&format!("{variant},{variant}")), "two variants have the same value"),
+            (
+                variants(variant).replace("\"path\"", "\"interfaces\":[\"app\"],\"path\""),
+                "its variants name its interfaces",
+            ),
         ] {
             let error = Routes::from_json(&format!("{{\"routes\":[{routes}]}}")).expect_err(problem);
             assert!(error.to_string().contains(problem), "{error}");

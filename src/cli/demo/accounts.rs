@@ -62,6 +62,8 @@ pub(super) struct Platform {
     pub public_key_der: Vec<u8>,
     /// The secret with which platform certificates are sealed for the store.
     pub apiv3_key: String,
+    /// The secret that the store signs with by API v2.
+    pub apiv2_key: String,
 }
 
 /// Makes all keys and certificates, and writes the files that the configuration names.
@@ -73,7 +75,7 @@ pub(super) fn make(folder: &Path, now: UnixMillis) -> Result<(Accounts, Platform
     let [certificate, public_key_mode, store, stall] = issue_all(&issuer)?;
     let server = issuer.issue_server(&mut random(), &["localhost", "127.0.0.1"])?;
     let store_spki = certificate::inspect(&store.certificate_pem)?.spki_der;
-    let apiv3_key = unique();
+    let (apiv3_key, apiv2_key) = (unique(), unique());
     let files = [
         ("deployment.key", format!("{}{}", unique(), unique())),
         ("authority/certificate.pem", issuer.certificate_pem()),
@@ -85,6 +87,7 @@ pub(super) fn make(folder: &Path, now: UnixMillis) -> Result<(Accounts, Platform
         ("merchants/public_key.pem", public_key_pem(&store_spki)),
         ("merchants/1900000101/certificate.pem", store.certificate_pem.clone()),
         ("merchants/1900000101/apiv3.key", apiv3_key.clone()),
+        ("merchants/1900000101/apiv2.key", apiv2_key.clone()),
         ("merchants/1900000104/certificate.pem", stall.certificate_pem.clone()),
     ];
     files.iter().try_for_each(|(name, content)| write(&folder.join(name), content))?;
@@ -93,6 +96,7 @@ pub(super) fn make(folder: &Path, now: UnixMillis) -> Result<(Accounts, Platform
         certificate,
         public_key_der: certificate::inspect(&public_key_mode.certificate_pem)?.spki_der,
         apiv3_key,
+        apiv2_key,
     };
     Ok((accounts(&store, &stall)?, platform))
 }

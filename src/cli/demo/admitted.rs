@@ -4,12 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::DemoError;
 use super::client::{Answer, Signature};
 use super::request::Payment;
 use super::shows::{Show, Showing, promise, signed_by};
 use super::upstream::{OWN_SIGNATURE, REFUSE, SEEN_DECISION, SIGNED};
 use super::world::{Call, Door, PUBLIC_KEY_ID, World};
+use super::{DemoError, api_v2};
 use crate::types::Interface;
 
 /// Everything, in the order shown.
@@ -45,6 +45,11 @@ pub(super) const ALL: &[Show] = &[
     show("upstream_signature", "the service's own signature passes through untouched", |world| {
         Box::pin(upstream_signature(world))
     }),
+    show("api_v2", "an order by API v2, in XML, signed with HMAC-SHA256", |world| Box::pin(api_v2::order(world))),
+    show("api_v2", "refused in XML at HTTP 200, signed with the merchant's key", |world| {
+        Box::pin(api_v2::refusal(world))
+    }),
+    show("api_v2", "changed on its way: FAIL, unsigned", |world| Box::pin(api_v2::stranger(world))),
     show("check", "check mode answers with the decision", |world| Box::pin(check(world))),
     show("check", "delivered twice by a trusted hop: the same answer", |world| Box::pin(check_twice(world))),
 ];

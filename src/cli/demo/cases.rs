@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::client::{Answer, Signature};
 use super::world::{Call, World};
 use super::{
-    DemoError, after_admission, authentic, before_anybody_is_known, full_tables, in_flight, journals, other_times,
+    DemoError, after_admission, api_v2, authentic, before_anybody_is_known, full_tables, in_flight, journals,
+    other_times,
 };
 use crate::reason::Reason;
 
@@ -91,6 +92,7 @@ pub(super) fn case(reason: Reason) -> Case {
         Reason::CertificateExpired => other_times::certificate_expired(),
         Reason::CertificateRevoked => authentic::certificate_revoked(),
         Reason::CertificateRequired => authentic::certificate_required(),
+        Reason::SignTypeForbidden => api_v2::sign_type_forbidden(),
         Reason::NonceReplayed => authentic::nonce_replayed(),
         Reason::NonceTableFull => full_tables::nonce_table_full(),
         Reason::NonceShareFull => full_tables::nonce_share_full(),

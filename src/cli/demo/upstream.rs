@@ -1,4 +1,4 @@
-//! The stand-in for the payment service behind the gate: plain HTTP on loopback, unsigned JSON.
+//! The stand-in for the payment service behind the gate: plain HTTP on loopback, unsigned JSON; XML on a path of API v2.
 //!
 //! An order number that begins with one of the words below makes it misbehave.
 
@@ -78,6 +78,12 @@ async fn handle(request: Request<Incoming>) -> Result<Response<Reply>, Infallibl
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = head.uri.path();
+    if path == ORDER_V2 {
+        let mut response = Response::new(Reply::new(ORDERED_V2.to_owned(), false));
+        head_of(response.headers_mut(), &head.headers, false);
+        response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
+        return Ok(response);
+    }
     let number = number(path, &body);
     if number.starts_with(SLOW) {
         tokio::time::sleep(SLOW_ANSWER).await;
@@ -88,7 +94,8 @@ async fn handle(request: Request<Incoming>) -> Result<Response<Reply>, Infallibl
     } else {
         answer(&head.method, path, &number, &body)
     };
-    let mut response = Response::new(Reply::new(answer.as_ref(), number.starts_with(DROP)));
+    let answer = answer.as_ref().map(Value::to_string).unwrap_or_default();
+    let mut response = Response::new(Reply::new(answer, number.starts_with(DROP)));
     *response.status_mut() = status;
     head_of(response.headers_mut(), &head.headers, number.starts_with(SIGNED));
     Ok(response)
@@ -167,8 +174,8 @@ struct Reply {
 }
 
 impl Reply {
-    fn new(answer: Option<&Value>, breaks: bool) -> Self {
-        let bytes: Bytes = answer.map(Value::to_string).unwrap_or_default().into();
+    fn new(answer: String, breaks: bool) -> Self {
+        let bytes: Bytes = answer.into();
         let promised = bytes.len() + if breaks { 64 } else { 0 };
         Self { bytes: Some(bytes), breaks, left_bytes: u64::try_from(promised).unwrap_or(u64::MAX) }
     }
@@ -218,6 +225,14 @@ pub(super) const BY_BALANCE: &str = "BALANCE-";
 
 /// Where it repeats the decision that the gate named.
 pub(super) const SEEN_DECISION: &str = "demo-seen-decision";
+
+/// Where orders by API v2 go.
+const ORDER_V2: &str = "/pay/unifiedorder";
+
+/// How they are answered.
+const ORDERED_V2: &str = "<xml><return_code>SUCCESS</return_code><return_msg>OK</return_msg>\
+    <result_code>SUCCESS</result_code><trade_type>NATIVE</trade_type>\
+    <prepay_id>wx22</prepay_id><code_url><![CDATA[weixin://wxpay/bizpayurl?pr=2]]></code_url></xml>";
 
 const BY_NUMBER: &str = "/v3/pay/transactions/out-trade-no/";
 const REFUNDS: &str = "/v3/refund/domestic/refunds/";

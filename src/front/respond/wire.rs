@@ -150,6 +150,10 @@ pub const fn wire(reason: Reason) -> Wire {
             "该接口要求使用商户API证书，请用API证书签名，并在TLS连接中出示该证书",
             "this interface demands the API certificate: sign with its key and present it in the TLS handshake",
         ),
+        Reason::SignTypeForbidden => sign_error(
+            "不允许使用MD5签名，请改用HMAC-SHA256，并在sign_type中注明",
+            "signatures with MD5 are not accepted here: sign with HMAC-SHA256 and say so in sign_type",
+        ),
         Reason::NonceReplayed => sign_error(
             "nonce_str已被使用，请为每次请求生成新的nonce_str并重新签名",
             "the nonce_str was used before: make a new one for each request, retries too, and sign again",
@@ -171,8 +175,8 @@ pub const fn wire(reason: Reason) -> Wire {
         .at(Location::Header),
         Reason::BodyMalformed => param_error(
             BAD_PARAMETER,
-            "请求体不是合法的JSON，或含有重复的字段，请发送UTF-8编码且字段不重复的JSON",
-            "the body is not valid JSON or repeats a member: send JSON in UTF-8 with each member once",
+            "请求体不是合法的JSON（API v2为XML），或含有重复的字段，请发送UTF-8编码且字段不重复的请求体",
+            "the body is not valid JSON (flat XML in API v2) or repeats a member: send UTF-8 with each member once",
         )
         .at(Location::Body)
         .signed(),
