@@ -44,6 +44,8 @@ mod smuggling;
 mod tls;
 #[path = "api/transport.rs"]
 mod transport;
+#[path = "api/v2.rs"]
+mod v2;
 
 #[path = "api/client.rs"]
 mod client;

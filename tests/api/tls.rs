@@ -37,7 +37,8 @@ fn showing(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) ->
     options.expect("a certificate and its key")
 }
 
-fn of(merchant: &Merchant) -> ClientConfig {
+/// Makes the options of a client that shows a merchant's certificate.
+pub fn of(merchant: &Merchant) -> ClientConfig {
     showing(merchant.certificate.clone(), merchant.private_key())
 }
 
