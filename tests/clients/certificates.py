@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
@@ -80,6 +81,12 @@ def private_key_pem(key):
     """Writes a private key as PKCS#8, the form of apiclient_key.pem."""
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return key.private_bytes(encoding, form, serialization.NoEncryption())
+
+
+def p12(mchid, key, certificate):
+    """Writes key and certificate as apiclient_cert.p12, whose password is the merchant number."""
+    encryption = serialization.BestAvailableEncryption(mchid.encode())
+    return pkcs12.serialize_key_and_certificates(b"Tenpay Certificate", key, certificate, None, encryption)
 
 
 def public_key_pem(key):

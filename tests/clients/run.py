@@ -17,10 +17,11 @@ import processes
 import suite_axios
 import suite_openssl
 import suite_raw
+import suite_v2
 import suite_wechatpayv3
 from books import Books
 from checks import Checks, equal, holds
-from scene import BOOKS_NODE, BOOKS_PYTHON, Scene
+from scene import BOOKS_NODE, BOOKS_PYTHON, BOOKS_V2, Scene
 from signing import check_forwarded
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -94,6 +95,7 @@ def _prepare(binary, scene):
 def _start_upstream(scene):
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "upstream.py")
     command = [sys.executable, script, "--port", str(scene.upstream_port), "--records", scene.records_file]
+    command += ["--apiv2-key-file", scene.apiv2_key_file]
     child = processes.Child(command, f"{scene.folder}/upstream.log")
     processes.wait_until_ready(child, scene.upstream_port, "/ready")
     return child
@@ -103,6 +105,7 @@ def _play(binary, scene, modules, checks):
     suites = {
         "wechatpayv3": lambda: suite_wechatpayv3.run(scene, checks, Books(binary, scene, BOOKS_PYTHON)),
         "wechatpay-axios-plugin": lambda: suite_axios.run(scene, checks, modules, Books(binary, scene, BOOKS_NODE)),
+        "API v2": lambda: suite_v2.run(scene, checks, modules, Books(binary, scene, BOOKS_V2)),
         "curl and openssl": lambda: suite_openssl.run(scene, checks),
         "by hand": lambda: suite_raw.run(scene, checks),
     }

@@ -27,6 +27,7 @@ class Merchant:
     serial: str = None
     apiv3_key: str = field(default_factory=lambda: secrets.token_hex(16))
     private_key_file: str = None
+    apiv2_key: str = None
 
     @property
     def private_key(self):
@@ -98,6 +99,9 @@ class Scene:
             certificate = self._authority.merchant(merchant.mchid, merchant.key)
             merchant.serial = certificates.serial_text(certificate)
             self._write(f"{name}.pem", certificates.certificate_pem(certificate))
+        if merchant.apiv2_key:
+            self.apiv2_key_file = self._write(f"{name}.apiv2", merchant.apiv2_key.encode())
+            self.p12_file = self._write(f"{name}.p12", certificates.p12(merchant.mchid, merchant.key, certificate))
 
     def _write(self, name, content):
         path = f"{self.folder}/{name}"
@@ -127,6 +131,7 @@ def _merchants(public_key_id):
         Merchant(MICRO, apps=every, kind="micro"),
         Merchant(BOOKS_PYTHON, apps=every, category=BOOKS_CATEGORY),
         Merchant(BOOKS_NODE, apps=every, category=BOOKS_CATEGORY),
+        Merchant(BOOKS_V2, apps=every, category=BOOKS_CATEGORY, apiv2_key=secrets.token_hex(16)),
     ]
 
 
@@ -145,6 +150,9 @@ def _merchant_section(merchant):
         lines.append(f'platform_key = "{merchant.platform_key}"')
     named = f'id = "{merchant.serial}"\npublic_key_file' if merchant.bare else "certificate_file"
     lines += ["[[merchant.key]]", f'{named} = "{merchant.mchid}.pem"', 'status = "active"']
+    if merchant.apiv2_key:
+        lines += ["[[merchant.key]]", f'apiv2_key_file = "{merchant.mchid}.apiv2"']
+        lines += ['md5 = "allow"', 'status = "active"']
     for kind in merchant.apps:
         scenario, appid = APPS[kind]
         lines += ["[[merchant.interface]]", f'kind = "{kind}"', f'scenario = "{scenario}"', f'appids = ["{appid}"]']
@@ -168,6 +176,8 @@ MICRO = "1900000005"
 # Each has its limits to itself, so that a suite can tell to the last fen what is used of them.
 BOOKS_PYTHON = "1900000006"
 BOOKS_NODE = "1900000007"
+# Signs by API v2.
+BOOKS_V2 = "1900000008"
 
 PUBLIC_KEY_ID = "PUB_KEY_ID_0000000000000000000000000000000001"
 HOST = "api.mch.weixin.qq.com"

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
+import upstream_v2
 from checks import Mismatch, equal, holds
 
 
@@ -95,12 +96,25 @@ class Caller:
 
 def check_forwarded(scene, record):
     """Raises Mismatch unless what reached the upstream is, byte for byte, what the merchant signed."""
+    if not record["target"].startswith("/v3/"):
+        return _check_forwarded_v2(scene, record)
     found = dict(re.findall(r'(\w+)="([^"]*)"', _single(record, "Authorization")))
     merchant = scene.merchants[found["mchid"]]
     body = base64.b64decode(record["body_base64"])
     lines = [record["method"], record["target"], found["timestamp"], found["nonce_str"]]
     message = b"\n".join([*(line.encode() for line in lines), body, b""])
     _verify(merchant.key.public_key(), found["signature"], message, f"{record['method']} {record['target']}")
+    return _check_named(record, merchant)
+
+
+def _check_forwarded_v2(scene, record):
+    fields = upstream_v2.read(base64.b64decode(record["body_base64"]))
+    merchant = scene.merchants[fields["mch_id"]]
+    equal(f"sign of {record['target']}", fields["sign"], upstream_v2.sign(fields, merchant.apiv2_key))
+    return _check_named(record, merchant)
+
+
+def _check_named(record, merchant):
     equal("Tollgate-Merchant", _single(record, "Tollgate-Merchant"), merchant.mchid)
     decision = _single(record, "Tollgate-Decision")
     holds(f"Tollgate-Decision is {decision!r}", re.fullmatch("[0-9a-f]{32}", decision))

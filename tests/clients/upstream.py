@@ -9,6 +9,8 @@ import threading
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import upstream_v2
+
 
 class Records:
     """The requests that reached the stand-in, read from the file it writes."""
@@ -148,6 +150,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answers orders, closings and refunds."""
         received = self._body()
         self._record(received)
+        if self.path.startswith(V2_PATHS):
+            return self._answer_v2(received)
         if found := re.fullmatch(r"/v3/pay/transactions/out-trade-no/([^/]+)/close", self.path):
             self.server.book.close(found[1])
             return self._answer(204, None)
@@ -194,6 +198,14 @@ class Handler(BaseHTTPRequestHandler):
         if content is not None:
             self.send_header("Content-Type", "application/json; charset=utf-8")
             self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def _answer_v2(self, received):
+        answer = self.server.book_v2.answer(self.path, received)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
 
@@ -246,9 +258,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--records", required=True, help="the file to append each request to, as a line of JSON")
+    parser.add_argument("--apiv2-key-file", required=True, help="the file of the secret that API v2 is signed with")
     arguments = parser.parse_args()
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Handler)
     server.book = Book()
+    with open(arguments.apiv2_key_file, encoding="ascii") as file:
+        server.book_v2 = upstream_v2.Book(file.read())
     server.record_lock = threading.Lock()
     server.records_file = arguments.records
     server.serve_forever()
@@ -265,6 +280,7 @@ OWN_SIGNATURE = {
 }
 
 READY_PATH = "/ready"
+V2_PATHS = ("/pay/", "/secapi/pay/")
 CHUNK_BYTES = 17
 
 if __name__ == "__main__":
