@@ -32,7 +32,8 @@ reasons! {
     RouteUnknown = "route_unknown",
     /// The path has a route, the method has none.
     MethodNotAllowed = "method_not_allowed",
-    /// The head is ambiguous: two framings, an absolute-form target, a repeated header that must be single.
+    /// The head is ambiguous: two framings, an absolute-form target, a repeated header that must be single; or a query where
+    /// nothing but the body is signed.
     HeadInvalid = "head_invalid",
     /// `Accept` or `User-Agent` is missing.
     HeaderMissing = "header_missing",

@@ -120,6 +120,9 @@ pub enum ExtractError {
     /// The body, in which the signature stands, is refused.
     #[error(transparent)]
     Body(#[from] XmlError),
+    /// The target has a query, which the signature does not cover.
+    #[error("the target has a query, which is not signed: send all parameters in the body")]
+    Query,
     /// A value holds what reads as another parameter: the bytes signed could stand for two requests.
     #[error("the value of a parameter holds `&` and the name of another one with `=`: what is signed has two readings")]
     TwoReadings,

@@ -107,6 +107,7 @@ pub(super) const fn unsigned(error: ExtractError) -> Reason {
         ExtractError::Malformed => Reason::AuthorizationMalformed,
         ExtractError::Missing => Reason::AuthorizationMissing,
         ExtractError::Unsupported => Reason::SchemeUnsupported,
+        ExtractError::Query => Reason::HeadInvalid,
         ExtractError::Body(_) | ExtractError::TwoReadings => Reason::BodyMalformed,
     }
 }
@@ -115,6 +116,8 @@ pub(super) const fn unsigned(error: ExtractError) -> Reason {
 fn flaw(error: ExtractError) -> Detail {
     match error {
         ExtractError::Body(_) | ExtractError::TwoReadings => Detail::Parameter { name: error.to_string() },
-        ExtractError::Malformed | ExtractError::Missing | ExtractError::Unsupported => Detail::None,
+        ExtractError::Malformed | ExtractError::Missing | ExtractError::Unsupported | ExtractError::Query => {
+            Detail::None
+        }
     }
 }

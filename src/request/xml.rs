@@ -45,11 +45,16 @@ impl<'a> Document<'a> {
     /// Picks out the fields that pointers such as `/total_fee` name.
     ///
     /// # Errors
-    /// [`XmlError::Ambiguous`] where a name differs from a wanted one by case only.
+    /// [`XmlError::Ambiguous`] where a name differs from a wanted one by case only, [`XmlError::NotLiteral`] where a value
+    /// could be read as another by a parser that trims values, or that leaves references as they stand.
     pub fn find(&self, wanted: &Wanted) -> Result<Found<'a>, XmlError> {
         let mut values = [None; WANTED_MAX];
         for field in &self.fields {
-            let pointers = wanted.named(field.name).map_err(|_| XmlError::Ambiguous { offset: field.offset })?;
+            let offset = field.offset;
+            let pointers = wanted.named(field.name).map_err(|_| XmlError::Ambiguous { offset })?;
+            if pointers != 0 && !field.value.is_literal() {
+                return Err(XmlError::NotLiteral { offset });
+            }
             values.iter_mut().enumerate().filter(|(index, _)| pointers >> index & 1 == 1).for_each(|(_, slot)| {
                 *slot = Some(field.value);
             });
@@ -174,6 +179,12 @@ pub enum XmlError {
     /// A name differs from a wanted one by case only; some parsers take it for the wanted one.
     #[error("the name at byte {offset} differs from the expected one by case only")]
     Ambiguous {
+        /// Where the name begins.
+        offset: usize,
+    },
+    /// A wanted value begins or ends with white space, or has references in it.
+    #[error("the value of the field at byte {offset} begins or ends with white space, or has references in it")]
+    NotLiteral {
         /// Where the name begins.
         offset: usize,
     },

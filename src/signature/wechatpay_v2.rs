@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem::Finder;
+
 use super::secret::SignType;
 use super::{ExtractError, Extracted, Message, Scheme, VerifyingKey};
 use crate::request::xml::{self, Document};
@@ -17,15 +19,24 @@ use crate::types::KeyId;
 #[derive(Clone, Debug)]
 pub struct WechatPayV2 {
     merchant: String,
-    facts: Vec<String>,
+    facts: Vec<Fact>,
     hmac_only: bool,
+}
+
+/// A parameter that decides something.
+#[derive(Clone, Debug)]
+struct Fact {
+    name: String,
+    /// Finds it within the value of another one.
+    hidden: Finder<'static>,
 }
 
 impl WechatPayV2 {
     /// Makes the scheme of a route: the parameter that names the merchant, all that decide something, and whether nothing
     /// but HMAC-SHA256 will do.
     pub fn new(merchant: &str, facts: impl IntoIterator<Item = String>, hmac_only: bool) -> Self {
-        Self { merchant: merchant.to_owned(), facts: facts.into_iter().collect(), hmac_only }
+        let fact = |name: String| Fact { hidden: Finder::new(&format!("&{name}=")).into_owned(), name };
+        Self { merchant: merchant.to_owned(), facts: facts.into_iter().map(fact).collect(), hmac_only }
     }
 
     fn sign_type(&self, document: &Document<'_>) -> Result<SignType, ExtractError> {
@@ -52,14 +63,8 @@ impl WechatPayV2 {
 
     /// Tells whether a value holds a parameter that decides something, at the place where that would stand by itself.
     fn has_two_readings(&self, name: &str, value: &str, next: Option<&str>) -> bool {
-        let between = |fact: &&String| fact.as_str() > name && next.is_none_or(|next| fact.as_str() < next);
-        let holds = |fact: &String| {
-            value
-                .split('&')
-                .skip(1)
-                .any(|part| part.strip_prefix(fact.as_str()).is_some_and(|rest| rest.starts_with('=')))
-        };
-        self.facts.iter().filter(between).any(holds)
+        let between = |fact: &&Fact| fact.name.as_str() > name && next.is_none_or(|next| fact.name.as_str() < next);
+        self.facts.iter().filter(between).any(|fact| fact.hidden.find(value.as_bytes()).is_some())
     }
 }
 
@@ -77,6 +82,9 @@ impl Scheme for WechatPayV2 {
     }
 
     fn extract<'a>(&self, request: &Request<'a>) -> Result<Extracted<'a>, ExtractError> {
+        if request.target.contains('?') {
+            return Err(ExtractError::Query);
+        }
         let document = xml::read(request.body)?;
         let signature = match document.field(SIGN) {
             Some(Cow::Borrowed(signature)) if !signature.is_empty() => signature,

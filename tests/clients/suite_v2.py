@@ -74,7 +74,7 @@ def run(scene, checks, modules_folder, books):
     ])
     refunded = {"out_trade_no": first, "out_refund_no": refund, "total_fee": part, "refund_fee": 200}
     described = {**refunded, "refund_desc": "states:PROCESSING,SUCCESS", **hmac}
-    step("a refund without the API certificate is CA_ERROR, with it asked for; it gives no room", (0, part), (0, part), [
+    step("a refund without the API certificate is CA_ERROR, with it asked for, and no room", (0, part), (0, part), [
         (by_axios("no certificate", "secapi/pay/refund", refunded, bare=True), "CA_ERROR"),
         (by_axios("axios", "secapi/pay/refund", described), {"refund_id": "50"}),
         (by_axios("processing", "pay/refundquery", {"out_refund_no": refund}), {"refund_status_0": "PROCESSING"}),

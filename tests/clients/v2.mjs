@@ -1,5 +1,5 @@
-// Makes the calls that a parameter file lists with npm tenpay and wechatpay-axios-plugin, by API v2, and prints what became
-// of each as JSON.
+// Makes the calls that a parameter file lists, by API v2, with npm tenpay and wechatpay-axios-plugin, and prints what
+// became of each as JSON.
 //
 // Both clients verify what they are answered: the signature, and tenpay also who is named.
 

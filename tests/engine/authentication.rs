@@ -21,7 +21,7 @@ fn with_key(key: KeySpec) -> Setup {
 fn an_unknown_path_or_method_is_refused_before_anything_is_read() {
     let mut gate = Setup::default().gate();
     for (method, target, reason) in [
-        ("POST", "/pay/unifiedorder", Reason::RouteUnknown),
+        ("POST", "/deposit/micropay", Reason::RouteUnknown),
         ("POST", "/v3/pay/transactions/jsapi/", Reason::RouteUnknown),
         ("POST", "/v3/pay/transactions/JSAPI", Reason::RouteUnknown),
         ("POST", "//v3/pay/transactions/jsapi", Reason::RouteUnknown),

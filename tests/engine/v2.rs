@@ -248,6 +248,10 @@ fn whoever_is_not_known_is_refused_alike() {
         refused(&mut gate, &order.clone().with("spbill_create_ip", "1&total_fee=1").without("total_fee").body()),
         (Reason::BodyMalformed, None)
     );
+    match gate.decide(request("/pay/unifiedorder?total_fee=9", &order.body())) {
+        Decision::Refused(refusal) => assert_eq!((refusal.reason, refusal.authentic), (Reason::HeadInvalid, None)),
+        Decision::Admitted(admission) => panic!("admitted {admission:?}"),
+    }
     assert_eq!(used(&gate), (0, 0, 0));
 }
 
@@ -349,7 +353,7 @@ fn each_parameter_at_fault_is_named() {
     let mut gate = gate();
     let order = Order::native("T1", "100");
     let name = |order: &Order, gate: &mut Gate| refuse(gate, order);
-    for amount in ["0", "01", "1.0", "+1", "-1", "1e2", " 1", "1 ", "x", "281474976710656"] {
+    for amount in ["0", "01", "1.0", "+1", "-1", "1e2", "1 1", "x", "281474976710656"] {
         let fault = name(&order.clone().with("total_fee", amount), &mut gate);
         assert_eq!(fault, (Reason::ParameterInvalid, true, "/total_fee".to_owned()), "{amount}");
     }
@@ -364,6 +368,10 @@ fn each_parameter_at_fault_is_named() {
         (order.clone().with("time_expire", "20270122120001"), Reason::ParameterInvalid, "/time_expire"),
     ] {
         assert_eq!(name(&changed, &mut gate), (reason, true, at.to_owned()), "{changed:?}");
+    }
+    for (field, value) in [("total_fee", " 1"), ("openid", "o1 "), ("out_trade_no", "T1\n"), ("fee_type", " ")] {
+        let trimmed = name(&order.clone().with(field, value), &mut gate);
+        assert_eq!((trimmed.0, trimmed.1), (Reason::BodyMalformed, true), "some parsers trim it: {field}");
     }
     let folded = name(&order.clone().with("Total_fee", "1"), &mut gate);
     assert_eq!((folded.0, folded.1), (Reason::BodyMalformed, true), "some parsers take it for the amount");

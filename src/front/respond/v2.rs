@@ -120,6 +120,10 @@ pub const fn code(reason: Reason) -> &'static str {
 /// Returns the message, Chinese and English, where that of API v3 speaks of what API v2 has not.
 const fn wording(reason: Reason) -> Option<(&'static str, &'static str)> {
     Some(match reason {
+        Reason::HeadInvalid => (
+            "请求地址不得带有查询参数，请将全部参数放在请求体中",
+            "the target has a query, which is not signed: send all parameters in the body",
+        ),
         Reason::AuthorizationMissing => (
             "缺少签名，请签名后在sign中提供",
             "the signature is missing: sign the request and send the signature as sign",

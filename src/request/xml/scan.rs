@@ -184,6 +184,13 @@ impl<'a> Value<'a> {
         self.raw.is_empty()
     }
 
+    /// Tells whether every parser reads the same text: without references, and without anything at its ends that one could
+    /// trim.
+    pub(super) fn is_literal(&self) -> bool {
+        let trimmed = self.raw.trim_matches(|character: char| character.is_whitespace() || character == '\u{feff}');
+        !self.escaped && trimmed.len() == self.raw.len()
+    }
+
     /// Returns the text that is meant.
     pub(super) fn decode(&self) -> Cow<'a, str> {
         if !self.escaped {

@@ -9,6 +9,10 @@ fn fields(document: &str) -> Result<Vec<(String, String)>, XmlError> {
     Ok(document.fields().map(|(name, value)| (name.to_owned(), value.into_owned())).collect())
 }
 
+fn find<'a>(document: &'a str, wanted: &Wanted) -> Result<Found<'a>, XmlError> {
+    read(document.as_bytes()).expect("a document").find(wanted)
+}
+
 #[track_caller]
 fn assert_reads(document: &str, expected: &[(&str, &str)]) {
     let expected: Vec<_> = expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -207,9 +211,6 @@ fn everything_has_a_bound() {
 #[test]
 fn pointers_find_fields_and_a_value_that_is_empty_counts_as_absent() {
     let wanted = Wanted::new(&["/total_fee", "/openid", "/fee_type", "/none", "/total_fee", "/a/b"]).expect("pointers");
-    fn find<'a>(document: &'a str, wanted: &Wanted) -> Result<Found<'a>, XmlError> {
-        read(document.as_bytes()).expect("a document").find(wanted)
-    }
     let one =
         find("<x><openid>o</openid><total_fee>100</total_fee><fee_type/><a>1</a></x>", &wanted).expect("not ambiguous");
     assert_eq!((one.integer(0), one.integer(4), one.string(0)), (Ok(Some(100)), Ok(Some(100)), Some("100".into())));
@@ -218,13 +219,29 @@ fn pointers_find_fields_and_a_value_that_is_empty_counts_as_absent() {
         (one.integer(2), one.integer(99), one.integer(1)),
         (Ok(None), Ok(None), Err(XmlError::Number { index: 1 }))
     );
-    for number in ["01", "+1", "-1", "1.0", "1e2", " 1", "1 ", "0x1", "00", "１", "18446744073709551616"] {
+    for number in ["01", "+1", "-1", "1.0", "1e2", "1 1", "0x1", "00", "１", "18446744073709551616"] {
         let document = format!("<x><total_fee>{number}</total_fee></x>");
         let one = find(&document, &wanted).expect("not ambiguous");
         assert_eq!(one.integer(0), Err(XmlError::Number { index: 0 }), "{number}");
     }
     assert_eq!(find("<x><total_fee>0</total_fee></x>", &wanted).expect("found").integer(0), Ok(Some(0)));
     assert_eq!(find("<x><Total_Fee>1</Total_Fee></x>", &wanted).err(), Some(XmlError::Ambiguous { offset: 4 }));
+}
+
+#[test]
+fn a_wanted_value_that_some_parser_would_trim_or_leave_escaped_is_refused() {
+    let wanted = Wanted::new(&["/openid"]).expect("pointers");
+    for value in
+        [" o1", "o1 ", "\to1", "o1\n", " ", "o1\u{3000}", "\u{a0}o1", "\u{feff}o1", "o&#49;", "&#x6f;1", "o1&amp;"]
+    {
+        let document = format!("<x><openid>{value}</openid></x>");
+        assert_eq!(find(&document, &wanted).err(), Some(XmlError::NotLiteral { offset: 4 }), "{value:?}");
+        let elsewhere = format!("<x><openid>o1</openid><body>{value}</body></x>");
+        assert_eq!(find(&elsewhere, &wanted).expect("found").string(0).as_deref(), Some("o1"), "{value:?}");
+    }
+    for value in ["o 1", "<![CDATA[o1]]>", "<![CDATA[&#49;]]>", "é"] {
+        assert!(find(&format!("<x><openid>{value}</openid></x>"), &wanted).is_ok(), "{value}");
+    }
 }
 
 /// Reads a document with another parser: the name and text of each child of the root.

@@ -62,6 +62,9 @@ fn what_has_not_the_form_is_told_apart() {
     assert_eq!(extract("<xml><mchid>7</mchid><sign>A</sign></xml>"), Err(ExtractError::Malformed));
     assert_eq!(extract("<xml><mch_id>7 </mch_id><sign>A</sign></xml>"), Err(ExtractError::Malformed));
     assert!(matches!(extract("{}"), Err(ExtractError::Body(_))));
+    let body = signed(SignType::Md5, &[("mch_id", "7")]);
+    let queried = Request { target: "/pay/unifiedorder?mch_id=8", ..request(&body) };
+    assert_eq!(scheme().extract(&queried).err(), Some(ExtractError::Query));
     let of = |sign_type: &str| extract(&format!("<xml><mch_id>7</mch_id><sign>A</sign>{sign_type}</xml>"));
     for md5 in ["", "<sign_type/>", "<sign_type>MD5</sign_type>"] {
         assert_eq!(of(md5), Ok(Some(SignType::Md5)), "{md5}");
