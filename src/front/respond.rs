@@ -72,8 +72,13 @@ pub struct Answer {
 
 /// Writes the answer to a refused request.
 pub fn refusal(reason: Reason, detail: &Detail<'_>, language: Language) -> Answer {
+    worded(reason, wire(reason).message(language), detail, language)
+}
+
+/// Writes the answer to a refused request in these words.
+fn worded(reason: Reason, text: &str, detail: &Detail<'_>, language: Language) -> Answer {
     let wire = wire(reason);
-    let body = if wire.code.is_empty() { Vec::new() } else { error_body(reason, &wire, detail, language) };
+    let body = if wire.code.is_empty() { Vec::new() } else { error_body(reason, &wire, text, detail, language) };
     Answer {
         status: wire.status,
         body,
@@ -136,8 +141,8 @@ struct SignatureIssue {
     issue: &'static str,
 }
 
-fn error_body(reason: Reason, wire: &Wire, detail: &Detail<'_>, language: Language) -> Vec<u8> {
-    let message = message(reason, wire.message(language), detail, language);
+fn error_body(reason: Reason, wire: &Wire, text: &str, detail: &Detail<'_>, language: Language) -> Vec<u8> {
+    let message = message(reason, text, detail, language);
     let body = ErrorBody { code: wire.code, message: &message, detail: detail_body(reason, wire, detail) };
     // Strings and integers always serialise; an empty body would be the harmless answer if they did not.
     serde_json::to_vec(&body).unwrap_or_default()

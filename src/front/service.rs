@@ -40,9 +40,10 @@ pub(super) async fn handle(
         Err(Unreceived { refusal, close, format }) => {
             station.metrics.refused(refusal.reason);
             let detail = plain_detail(&refusal);
-            let refused = match spoken(&peer, format) {
-                Format::Json => respond::refusal(refusal.reason, &detail, language),
-                Format::Xml => respond::v2::refusal(refusal.reason, &detail, language, None),
+            let refused = match (format, peer.mode) {
+                (Format::Json, _) => respond::refusal(refusal.reason, &detail, language),
+                (Format::Xml, Mode::Check) => respond::v2::checked(refusal.reason, &detail, language),
+                (Format::Xml, Mode::Proxy) => respond::v2::refusal(refusal.reason, &detail, language, None),
             };
             let mut response = station.answers.plain(refused);
             if close {
@@ -84,14 +85,6 @@ struct Unreceived {
 impl Unreceived {
     fn close(reason: Reason, format: Format) -> Self {
         Self { refusal: Refusal { reason, detail: Detail::None, authentic: None }, close: true, format }
-    }
-}
-
-/// Returns how answers to a peer are written: who only asks whether a request may pass is told in JSON, by the status.
-fn spoken(peer: &Peer, format: Format) -> Format {
-    match peer.mode {
-        Mode::Proxy => format,
-        Mode::Check => Format::Json,
     }
 }
 
@@ -266,9 +259,11 @@ async fn refused(
 ) -> Response<Full<Bytes>> {
     station.metrics.refused(refusal.reason);
     let format = route_of(station, &ask.head, |route| route.scheme.format()).unwrap_or(Format::Json);
-    let mut answer = match spoken(peer, format) {
-        Format::Json => respond::refusal(refusal.reason, &detail(refusal, ask), language),
-        Format::Xml => refused_in_xml(station, ask, refusal, language),
+    let mut answer = match (format, peer.mode) {
+        (Format::Json, _) => respond::refusal(refusal.reason, &detail(refusal, ask), language),
+        // Who only asks whether a request may pass is told by the status.
+        (Format::Xml, Mode::Check) => respond::v2::checked(refusal.reason, &plain_detail(refusal), language),
+        (Format::Xml, Mode::Proxy) => refused_in_xml(station, ask, refusal, language),
     };
     if let Detail::Limit { ends: Some(ends), .. } = refusal.detail {
         let wait_ms = ends.0.saturating_sub(station.gate.clock().now().0);

@@ -246,6 +246,7 @@ fn check_mode_answers_by_the_status_and_in_json_whatever_the_scheme() {
         ] {
             let refusal = client.ask_raw(&order.wire());
             assert_eq!((refusal.status(), refusal.json()["code"].as_str()), (status, Some(code)), "{refusal:?}");
+            assert!(refusal.json()["message"].as_str().is_some_and(|told| !told.contains("Authorization")));
         }
     }
     assert!(gate.refused(Reason::SignTypeForbidden) == 2 && upstream.seen().is_empty());
@@ -279,6 +280,18 @@ fn a_secret_is_replaced_by_a_reload_and_answers_are_signed_with_the_one_that_was
     let mut client = gate.connect("public");
     assert_eq!(signed_code(&client.ask_raw(&new().wire()), OTHER, true), "RULE_LIMIT");
     assert_eq!(signed_code(&client.ask_raw(&Order::native(&unique("o"), 1001).wire()), SECRET, true), "RULE_LIMIT");
+}
+
+#[test]
+fn an_order_number_counts_once_after_a_restart_too() {
+    let upstream = Upstream::start();
+    let mut gate = gate(&upstream, "status = \"active\"");
+    let wire = Order::native(&unique("o"), 600).wire();
+    let first = gate.connect("check").ask_raw(&wire).json();
+    gate.restart();
+    let second = gate.connect("check").ask_raw(&wire).json();
+    assert_eq!((&first["decision"], &second["duplicate"]), (&second["decision"], &true.into()));
+    assert_eq!(gate.connect("check").ask_raw(&Order::native(&unique("o"), 401).wire()).status(), 403, "600 are taken");
 }
 
 const SECRET: &str = "192006250b4c09247ec02edce69f6a2d";

@@ -3,7 +3,7 @@
 //! Who is not known is told by `return_code` alone, unsigned. Who is, is told by `result_code` and `err_code`, and the
 //! answer repeats who asked and what its nonce was, and is signed as the request was.
 
-use super::{Answer, Detail, Language, message, wire};
+use super::{Answer, Detail, Language, message, wire, worded};
 use crate::reason::Reason;
 use crate::request::{Format, xml};
 use crate::signature::wechatpay_v2::{plain_answer, signed_answer};
@@ -34,11 +34,7 @@ impl<'a> Caller<'a> {
 /// Writes the answer to a refused request.
 pub fn refusal(reason: Reason, detail: &Detail<'_>, language: Language, caller: Option<&Caller<'_>>) -> Answer {
     let wire = wire(reason);
-    let text = wording(reason).map_or(wire.message(language), |(zh, en)| match language {
-        Language::Chinese => zh,
-        Language::English => en,
-    });
-    let mut told = message(reason, text, detail, language);
+    let mut told = message(reason, text(reason, language), detail, language);
     if let Detail::Field { pointer, .. } = detail {
         told.extend([" (", pointer, ")"]);
     }
@@ -57,6 +53,19 @@ pub fn refusal(reason: Reason, detail: &Detail<'_>, language: Language, caller: 
         platform_code: wire.platform_code,
         // Its signature stands in it already.
         sign: false,
+    }
+}
+
+/// Writes the answer to one who only asks whether a request of API v2 may pass: that of API v3, in words that suit v2.
+pub fn checked(reason: Reason, detail: &Detail<'_>, language: Language) -> Answer {
+    worded(reason, text(reason, language), detail, language)
+}
+
+fn text(reason: Reason, language: Language) -> &'static str {
+    match (wording(reason), language) {
+        (Some((zh, _)), Language::Chinese) => zh,
+        (Some((_, en)), Language::English) => en,
+        (None, _) => wire(reason).message(language),
     }
 }
 
@@ -168,7 +177,7 @@ mod tests {
     use super::*;
     use crate::types::Md5Rule;
 
-    fn text(answer: Answer) -> String {
+    fn written(answer: Answer) -> String {
         String::from_utf8(answer.body).expect("UTF-8")
     }
 
@@ -178,9 +187,9 @@ mod tests {
         assert_eq!((answer.status, answer.sign, answer.format), (200, false, Format::Xml));
         let expected =
             "<xml><return_code><![CDATA[FAIL]]></return_code><return_msg><![CDATA[签名错误]]></return_msg></xml>";
-        assert_eq!(text(answer), expected);
+        assert_eq!(written(answer), expected);
         for alike in [Reason::MerchantUnknown, Reason::KeyUnknown] {
-            assert_eq!(text(refusal(alike, &Detail::None, Language::Chinese, None)), expected, "{alike}");
+            assert_eq!(written(refusal(alike, &Detail::None, Language::Chinese, None)), expected, "{alike}");
         }
     }
 
@@ -190,7 +199,7 @@ mod tests {
         let body = b"<xml><mch_id>19</mch_id><appid>wx</appid><nonce_str>]]&gt;</nonce_str><openid>o</openid></xml>";
         let caller = Caller::read(&key, SignType::Md5, body, || unreachable!("the request names a nonce"));
         let detail = Detail::Field { pointer: "/total_fee", issue: "x" };
-        let answer = text(refusal(Reason::ParameterMissing, &detail, Language::English, Some(&caller)));
+        let answer = written(refusal(Reason::ParameterMissing, &detail, Language::English, Some(&caller)));
         let read = xml::read(answer.as_bytes()).expect("flat XML");
         let fields: Vec<_> = read.fields().filter(|(name, _)| *name != "sign").collect();
         let expected = [
@@ -213,7 +222,7 @@ mod tests {
     fn an_answer_to_a_request_without_a_nonce_has_one_of_its_own() {
         let key = VerifyingKey::wechatpay_v2([b'a'; 32], Md5Rule::Allow);
         let caller = Caller::read(&key, SignType::HmacSha256, b"<xml/>", || "fresh".to_owned());
-        let answer = text(refusal(Reason::LimitExceeded, &Detail::None, Language::Chinese, Some(&caller)));
+        let answer = written(refusal(Reason::LimitExceeded, &Detail::None, Language::Chinese, Some(&caller)));
         assert!(
             answer.contains("<nonce_str><![CDATA[fresh]]></nonce_str>") && answer.contains("RULE_LIMIT"),
             "{answer}"
@@ -241,7 +250,10 @@ mod tests {
             // Those that no request of API v2 comes to.
             let foreign = matches!(reason, Reason::TimestampSkewed | Reason::PlatformKeyUnknown);
             for language in [Language::Chinese, Language::English] {
-                let told = text(refusal(reason, &Detail::None, language, None));
+                let told = written(refusal(reason, &Detail::None, language, None));
+                let asked = written(checked(reason, &Detail::None, language));
+                let alike = wire(reason).code.is_empty() || asked.contains(text(reason, language));
+                assert!(alike && told.contains(text(reason, language)), "{reason}: {told} {asked}");
                 let strange =
                     ["Authorization", "serial_no", "JSON", "sign_information"].iter().any(|word| told.contains(word));
                 assert!(foreign || !strange, "{reason}: {told}");
