@@ -62,6 +62,11 @@ pub trait Contest {
     /// Tells which figures are the better ones.
     fn better(&self) -> Better;
 
+    /// Returns what the figures of the last round are made of, where that is worth saying.
+    fn terms(&self) -> &str {
+        ""
+    }
+
     /// Lets both do the same, and checks what they answer.
     ///
     /// # Errors

@@ -224,8 +224,9 @@ fn a_run_against_a_bare_server_takes_no_more_memory_the_longer_it_lasts() {
     let resident = |when: &str| result["resident_kib"][when].as_u64().expect("a size");
     let answered = result["answered"].as_u64().expect("a count");
     assert!(answered > 2000, "too few to tell: {result}");
-    // By the middle every buffer has been used; what a request left behind would show after thousands more.
-    assert!(resident("warm") > 0 && resident("end") <= resident("middle") + 512, "{answered} {result}");
+    // By the middle every buffer has been used; what a request left behind would show after thousands more. The system may
+    // make a large page or two resident late.
+    assert!(resident("warm") > 0 && resident("end") <= resident("middle") + 4608, "{answered} {result}");
 }
 
 #[test]

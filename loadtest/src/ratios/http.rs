@@ -1,6 +1,8 @@
 //! Requests over sockets, by the processor time of the server: a gate beside a bare server, and beside what else checks
 //! signatures and limits. And the generator of all this beside another.
 
+mod disk;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,11 +33,16 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
             Ok(Versus::new(size, &program, (tls, "process"), rival, By::Processor)?)
         })
     };
-    let off = |name, durability, by| {
+    let off = |name, durability| {
         let program = Rc::clone(&program);
         Entry::new(name, move || {
-            Ok(Versus::new(size, &program, (false, durability), RivalServer::Off { running: None }, by)?)
+            let rival = RivalServer::Off { running: None };
+            Ok(Versus::new(size, &program, (false, durability), rival, By::Processor)?)
         })
+    };
+    let disk_rate = |name, connections| {
+        let program = Rc::clone(&program);
+        Entry::new(name, move || Ok(disk::Rate::new(size, &program, connections)?))
     };
     let nginx = |name, kind| {
         let program = Rc::clone(&program);
@@ -67,8 +74,13 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
         bare("http.check_tls_vs_bare_hyper_tls", true),
         nginx("http.check_vs_nginx_lua_redis", RivalKind::Redis),
         nginx("http.check_vs_nginx_lua_shdict", RivalKind::SharedDict),
-        off("http.process_vs_off", "process", By::Processor),
-        off("http.disk_vs_off", "disk", By::Time),
+        off("http.process_vs_off", "process"),
+        disk_rate("http.disk_vs_off", CONNECTIONS),
+        disk_rate("http.disk_vs_off_512", 512),
+        {
+            let program = Rc::clone(&program);
+            Entry::new("http.disk_added_p99", move || Ok(disk::AddedP99::new(size, &program)?))
+        },
         wrk,
     ]
 }
@@ -245,7 +257,7 @@ impl Contest for Versus {
         let seconds = |cpu: &dyn Fn() -> std::io::Result<f64>, target: &Target, wanted: &'static [u8]| {
             let cpu = || cpu().map_err(RatioError::broken("processor time"));
             let (before, began) = (cpu()?, Instant::now());
-            on_core(GENERATOR_CORE, || closed(target, &requests, wanted))?;
+            on_core(GENERATOR_CORE, || closed(target, &requests, wanted, CONNECTIONS))?;
             Ok::<f64, RatioError>(match self.by {
                 By::Processor => cpu()? - before,
                 By::Time => began.elapsed().as_secs_f64(),
@@ -258,10 +270,10 @@ impl Contest for Versus {
     }
 }
 
-/// Sends each request once, 64 at a time; every answer must be 200 and have this in its body.
-fn closed(target: &Target, requests: &[Vec<u8>], wanted: &[u8]) -> Result<(), RatioError> {
+/// Sends each request once, as many at a time as there are connections; every answer must be 200 and have this in its body.
+fn closed(target: &Target, requests: &[Vec<u8>], wanted: &[u8], connections: usize) -> Result<(), RatioError> {
     let bounds = Bounds { answer_bytes_max: 1 << 16, answer_timeout: PATIENCE };
-    let mut wire = Wire::connect(target, CONNECTIONS, bounds).map_err(RatioError::broken("connections"))?;
+    let mut wire = Wire::connect(target, connections, bounds).map_err(RatioError::broken("connections"))?;
     let (mut next, mut answered, mut wrong) = (0, 0, None);
     while answered < requests.len() {
         while let Some(request) = requests.get(next) {

@@ -40,6 +40,9 @@ pub struct Row {
     pub spread: f64,
     /// How many rounds there were.
     pub rounds: usize,
+    /// What the figures of the last round are made of.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub terms: String,
 }
 
 impl Row {
@@ -55,6 +58,7 @@ impl Row {
             ratio: ratios.percentile(50),
             spread: (ratios.percentile(90) - ratios.percentile(10)) / ratios.percentile(50),
             rounds: pairs.len(),
+            terms: contest.terms().to_owned(),
         }
     }
 }
@@ -92,6 +96,13 @@ pub(super) fn table(lines: &[Line]) -> String {
         if number == 0 {
             widths.iter().for_each(|width| text.extend(["| ", &"-".repeat(*width), " "]));
             text.push_str("|\n");
+        }
+    }
+    for line in lines {
+        if let Line::Measured(Row { name, terms, .. }) = line
+            && !terms.is_empty()
+        {
+            let _ = write!(text, "\n`{name}`: {terms}\n");
         }
     }
     text
