@@ -17,7 +17,9 @@ mod runs;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use self::runs::Runs;
@@ -49,7 +51,11 @@ impl Durable {
     pub fn open(folder: &Path, fingerprint: [u8; 16]) -> Result<Self, StoreFault> {
         let builder = Database::builder(folder).worker_threads(WORKERS).cache_size(CACHE_BYTES);
         let database = builder.open().map_err(broken)?;
-        let keyspace = |name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(broken);
+        let options = || {
+            let order = Leveled::default().with_l0_threshold(UNORDERED_MAX);
+            KeyspaceCreateOptions::default().compaction_strategy(Arc::new(order))
+        };
+        let keyspace = |name| database.keyspace(name, options).map_err(broken);
         let (orders, ahead, meta) = (keyspace("orders")?, keyspace("ahead")?, keyspace("meta")?);
         match (meta.get(FORMAT).map_err(broken)?, meta.get(KEY).map_err(broken)?) {
             (None, None) => {
@@ -228,6 +234,9 @@ const KEY: &[u8] = b"key";
 const HIGHEST: &[u8] = b"highest";
 const REACHED: &[u8] = b"reached ";
 const LABEL: &[u8] = b"label ";
+
+/// Files of a keyspace that are put in order together: more than usual, since little is looked up and much is written.
+const UNORDERED_MAX: u8 = 8;
 
 /// Threads that compact, beside the one that writes.
 const WORKERS: usize = 1;

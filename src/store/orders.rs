@@ -1,7 +1,6 @@
 //! The latest images of some orders, as they were recorded.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
 use crate::journal::ImageView;
 use crate::types::DecisionId;
@@ -9,7 +8,7 @@ use crate::types::DecisionId;
 /// The latest images, in the order in which their decisions were met.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    places: HashMap<u128, u32, BuildKeyHasher>,
+    places: Places,
     all: Vec<Place>,
     /// Each begun with the room that it will ever have, so that nothing is moved.
     blocks: Vec<Vec<u8>>,
@@ -28,6 +27,84 @@ struct Place {
     revision: u32,
 }
 
+/// Finds places by their decisions: open addressing, at most half full, so that a search is short and its memory small.
+#[derive(Debug, Default)]
+struct Places {
+    /// As many as a power of two, or none: half of a decision's hash, and the number of its place or [`FREE`].
+    slots: Vec<(u32, u32)>,
+    taken: usize,
+}
+
+impl Places {
+    fn find(&self, decision: u128, all: &[Place]) -> Option<u32> {
+        let (mut slot, half) = self.begin(decision);
+        loop {
+            match *self.slots.get(slot)? {
+                (_, FREE) => return None,
+                (there, number) if there == half => {
+                    if all.get(index(number)).is_some_and(|place| place.decision == decision) {
+                        return Some(number);
+                    }
+                }
+                _ => {}
+            }
+            slot = self.next(slot);
+        }
+    }
+
+    /// Adds a decision that is not there.
+    fn add(&mut self, decision: u128, number: usize) {
+        if self.taken >= self.slots.len() / 2 {
+            self.grow(self.slots.len().saturating_mul(2).max(SLOTS_MIN));
+        }
+        let (slot, half) = self.begin(decision);
+        self.put(slot, (half, u32::try_from(number).unwrap_or(FREE)));
+        self.taken = self.taken.saturating_add(1);
+    }
+
+    /// Takes room for so many decisions more.
+    fn reserve(&mut self, decisions: usize) {
+        let slots = self.taken.saturating_add(decisions).saturating_mul(2).min(SLOTS_MAX).next_power_of_two();
+        if slots > self.slots.len() {
+            self.grow(slots);
+        }
+    }
+
+    fn grow(&mut self, slots: usize) {
+        let before = std::mem::replace(&mut self.slots, vec![(0, FREE); slots]);
+        before
+            .into_iter()
+            .filter(|(_, number)| *number != FREE)
+            .for_each(|entry| self.put(self.slot_of(entry.0), entry));
+    }
+
+    fn clear(&mut self) {
+        self.slots.fill((0, FREE));
+        self.taken = 0;
+    }
+
+    fn begin(&self, decision: u128) -> (usize, u32) {
+        let hash = BuildKeyHasher::default().hash_one(decision);
+        let half = u32::try_from((hash ^ hash >> 32) & u64::from(u32::MAX)).unwrap_or(0);
+        (self.slot_of(half), half)
+    }
+
+    fn slot_of(&self, half: u32) -> usize {
+        index(half) & self.slots.len().saturating_sub(1)
+    }
+
+    fn next(&self, slot: usize) -> usize {
+        slot.saturating_add(1) & self.slots.len().saturating_sub(1)
+    }
+
+    fn put(&mut self, mut slot: usize, entry: (u32, u32)) {
+        while self.slots.get(slot).is_some_and(|(_, number)| *number != FREE) {
+            slot = self.next(slot);
+        }
+        self.slots.get_mut(slot).into_iter().for_each(|free| *free = entry);
+    }
+}
+
 impl Orders {
     /// Takes room for so many decisions.
     pub fn reserve(&mut self, decisions: usize) {
@@ -37,29 +114,37 @@ impl Orders {
 
     /// Returns the revision and the image of a decision.
     pub fn find(&self, DecisionId(decision): DecisionId) -> Option<(u32, &[u8])> {
-        let place = self.all.get(index(*self.places.get(&decision)?))?;
+        let place = self.all.get(index(self.places.find(decision, &self.all)?))?;
         Some((place.revision, self.at(place)))
     }
 
     /// Puts an image in the place of that of its decision.
     pub fn put(&mut self, image: &ImageView<'_>, bytes: &[u8]) {
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let next = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         self.parts = self.parts.saturating_add(image.parts());
-        let number = *self.places.entry(image.decision.0).or_insert(next);
-        let there = self.all.get(index(number)).copied().filter(|place| place.length == length);
+        self.put_at(image.decision.0, image.revision, bytes);
+    }
+
+    fn put_at(&mut self, decision: u128, revision: u32, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let known = self.places.find(decision, &self.all);
+        let there =
+            known.and_then(|number| self.all.get(index(number))).copied().filter(|place| place.length == length);
         // Most images of an order are as long as those before.
         let (block, begun) = there.map_or_else(|| self.room(bytes.len()), |place| (place.block, place.begun));
         if let Some(block) = self.blocks.get_mut(index(block)) {
             let begun = index(begun);
-            block.resize(block.len().max(begun.saturating_add(bytes.len())), 0);
-            let room = block.get_mut(begun..).and_then(|room| room.get_mut(..bytes.len()));
-            room.into_iter().for_each(|room| room.copy_from_slice(bytes));
+            match block.get_mut(begun..begun.saturating_add(bytes.len())) {
+                Some(there) => there.copy_from_slice(bytes),
+                None => block.extend_from_slice(bytes),
+            }
         }
-        let place = Place { decision: image.decision.0, block, begun, length, revision: image.revision };
-        match self.all.get_mut(index(number)) {
+        let place = Place { decision, block, begun, length, revision };
+        match known.and_then(|number| self.all.get_mut(index(number))) {
             Some(there) => *there = place,
-            None => self.all.push(place),
+            None => {
+                self.places.add(decision, self.all.len());
+                self.all.push(place);
+            }
         }
     }
 
@@ -135,6 +220,50 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// A slot that nothing is in.
+const FREE: u32 = u32::MAX;
+
+/// Slots that are made at first. A power of two.
+const SLOTS_MIN: usize = 1 << 10;
+
+/// Most slots that are made ahead.
+const SLOTS_MAX: usize = 1 << 31;
+
 /// Bytes of images that lie together: more than the largest image has.
 const BLOCK_BYTES: usize = 1 << 20;
 const _: () = assert!(BLOCK_BYTES > crate::journal::ENTRY_BYTES_MAX, "an image has room in a block");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_decision_is_found_where_it_was_put_and_no_other_is(
+            decisions in prop::collection::vec(prop_oneof![any::<u128>(), 0..50_u128, (0..50_u128).prop_map(|id| id << 64)], 1..3000),
+            ahead in 0..3000_usize,
+        ) {
+            let mut orders = Orders::default();
+            orders.reserve(ahead);
+            let mut expected: HashMap<u128, u32> = HashMap::new();
+            for (decision, revision) in decisions.iter().zip(1..) {
+                let bytes = revision.to_string();
+                prop_assert_eq!(
+                    orders.find(DecisionId(*decision)).map(|(revision, bytes)| (revision, bytes.to_vec())),
+                    expected.get(decision).map(|revision| (*revision, revision.to_string().into_bytes()))
+                );
+                orders.put_at(*decision, revision, bytes.as_bytes());
+                expected.insert(*decision, revision);
+            }
+            prop_assert_eq!(orders.all().count(), expected.len());
+            let sorted: Vec<u128> = orders.sorted().map(|(decision, _)| decision.0).collect();
+            prop_assert!(sorted.is_sorted() && sorted.iter().all(|decision| expected.contains_key(decision)));
+            orders.clear();
+            prop_assert!(decisions.iter().all(|decision| orders.find(DecisionId(*decision)).is_none()));
+        }
+    }
+}
