@@ -39,14 +39,12 @@ impl Places {
     fn find(&self, decision: u128, all: &[Place]) -> Option<u32> {
         let (mut slot, half) = self.begin(decision);
         loop {
-            match *self.slots.get(slot)? {
-                (_, FREE) => return None,
-                (there, number) if there == half => {
-                    if all.get(index(number)).is_some_and(|place| place.decision == decision) {
-                        return Some(number);
-                    }
-                }
-                _ => {}
+            let (there, number) = *self.slots.get(slot)?;
+            if number == FREE {
+                return None;
+            }
+            if there == half && all.get(index(number)).is_some_and(|place| place.decision == decision) {
+                return Some(number);
             }
             slot = self.next(slot);
         }
