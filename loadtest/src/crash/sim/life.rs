@@ -130,10 +130,15 @@ impl Life {
             Ok(_) => Ok(()),
             Err(fault) => Err(fault.to_string()),
         };
-        if done.is_err() {
-            folding = folding.close().go_on(Ok(Box::new(store.clone()))).map_err(|(_, fault)| fault.to_string())?;
-        }
         self.folding = Some(folding);
+        if done.is_err() { self.reopen(store) } else { Ok(()) }
+    }
+
+    /// Closes the store, and opens this one in its place.
+    pub fn reopen(&mut self, store: &Shaky) -> Result<(), String> {
+        let folding = self.folding.take().ok_or("the store was not opened again")?;
+        let opened = folding.close().go_on(Ok(Box::new(store.clone())));
+        self.folding = Some(opened.map_err(|(_, fault)| fault.to_string())?);
         Ok(())
     }
 }

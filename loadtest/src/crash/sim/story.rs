@@ -34,6 +34,8 @@ pub struct Story<'s> {
     disk: Simulated,
     faulty: Faulty,
     store: Shaky,
+    /// The store that was lost, where one was.
+    old: Option<Shaky>,
     durability: Durability,
     epoch: u64,
     belief: Belief<'s>,
@@ -81,6 +83,7 @@ pub struct Counts {
     folded: u64,
     retired: u64,
     replays: u64,
+    stores_lost: u64,
     lost: u64,
 }
 
@@ -95,6 +98,7 @@ impl<'s> Story<'s> {
             faulty: Faulty::new(Arc::new(disk.clone())),
             disk,
             store: Shaky::default(),
+            old: None,
             durability: if random.random() { Durability::Disk } else { Durability::Process },
             random,
             epoch: 0,
@@ -214,6 +218,11 @@ impl<'s> Story<'s> {
                     return self.check_start(life);
                 }
                 Err(Failure::Setting(fault)) => return Err(fault),
+                Err(Failure::Recovery(RecoveryError::Missing { .. })) if self.old.is_some() => {
+                    // What was retired is in the store that was lost: somebody brings it back.
+                    self.store = self.old.take().unwrap_or_default();
+                    self.disk.kill();
+                }
                 Err(Failure::Recovery(error)) if !break_it => return Err(error.to_string()),
                 Ok(_) | Err(Failure::Recovery(_)) => {
                     self.counts.broken_starts += 1;
@@ -288,9 +297,10 @@ impl<'s> Story<'s> {
         self.store.set(shaky::Fate::Stored);
         // What it held does not reach the disk any more.
         drop(life);
-        if !self.steady && self.counts.retired == 0 && self.random.random_range(0..6) == 0 {
-            // All of the journal is there: the store is made again from it.
-            self.store = Shaky::default();
+        if !self.steady && self.old.is_none() && self.random.random_range(0..6) == 0 {
+            // Where all of the journal is there, the store is made again from it.
+            self.old = Some(std::mem::take(&mut self.store));
+            self.counts.stores_lost += 1;
         }
     }
 
@@ -366,6 +376,12 @@ impl<'s> Story<'s> {
                 self.faulty.set(Some(Rule { call, after, times, error: Error::Broken }));
             }
             97 => self.faulty.set(None),
+            98 if self.old.is_none() => {
+                // It is deleted under the gate, which opens an empty one in its place.
+                self.old = Some(std::mem::take(&mut self.store));
+                self.counts.stores_lost += 1;
+                life.reopen(&self.store)?;
+            }
             _ => {
                 let fates = [shaky::Fate::Failed, shaky::Fate::StoredInVain];
                 let fate = fates.get(self.random.random_range(0..fates.len())).copied().unwrap_or_default();
@@ -546,7 +562,7 @@ impl<'s> Story<'s> {
 impl Counts {
     pub fn add(&mut self, other: Self) {
         let Self { lives, cuts, broken_starts, admitted, duplicates, acknowledged, above, settled, .. } = other;
-        let Self { expired, refunds, sealed, folded, retired, replays, lost, .. } = other;
+        let Self { expired, refunds, sealed, folded, retired, replays, stores_lost, lost, .. } = other;
         self.lives += lives;
         self.cuts += cuts;
         self.broken_starts += broken_starts;
@@ -561,6 +577,7 @@ impl Counts {
         self.folded += folded;
         self.retired += retired;
         self.replays += replays;
+        self.stores_lost += stores_lost;
         self.lost += lost;
     }
 }
@@ -568,13 +585,13 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lives, cuts, broken_starts, admitted, duplicates, acknowledged, above, settled, .. } = self;
-        let Self { expired, refunds, sealed, folded, retired, replays, lost, .. } = self;
+        let Self { expired, refunds, sealed, folded, retired, replays, stores_lost, lost, .. } = self;
         write!(
             formatter,
             "{lives} lives, {cuts} losses of power, {broken_starts} starts that broke; {admitted} admitted, {duplicates} \
              duplicates, {acknowledged} acknowledged, {above} above a limit, {replays} replays refused, {settled} settled, \
              {refunds} refunds, {expired} sweeps; {sealed} segments sealed, {retired} retired, {folded} steps of the \
-             store; {lost} lost within the exposure"
+             store, {stores_lost} stores lost; {lost} lost within the exposure"
         )
     }
 }
