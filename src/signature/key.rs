@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use x509_parser::asn1_rs::Tag;
 use x509_parser::oid_registry::OID_PKCS1_RSAENCRYPTION;
 use x509_parser::pem::parse_x509_pem;
@@ -31,10 +31,10 @@ pub(super) enum Prepared {
 
 /// An RSA public key within the policy: see [`KeyError`].
 pub(super) struct RsaKey {
-    /// The modulus, big-endian, without leading zeros.
-    pub(super) modulus: Box<[u8]>,
-    /// The public exponent, big-endian, without leading zeros.
-    pub(super) exponent: ArrayVec<u8, EXPONENT_BYTES_MAX>,
+    /// The key with all that is worked out of it once: by ring it would be worked out in each verification.
+    pub(super) parsed: ParsedPublicKey,
+    /// Length of the modulus, and of signatures.
+    pub(super) modulus_bytes: usize,
 }
 
 /// The key is not one that signatures may be verified with.
@@ -82,7 +82,7 @@ impl VerifyingKey {
         if der.len() != spki_bytes(&numbers) {
             return Err(KeyError::Der);
         }
-        RsaKey::new(&numbers).map(Prepared::RsaPkcs1Sha256).map(Arc::new).map(Self)
+        RsaKey::new(der, &numbers).map(Prepared::RsaPkcs1Sha256).map(Arc::new).map(Self)
     }
 
     /// Reads a key from a PEM block labelled `PUBLIC KEY` (RFC 7468, section 13).
@@ -124,7 +124,7 @@ impl VerifyingKey {
     /// Returns the length of the key in bits; of the modulus in RSA.
     pub fn bits(&self) -> usize {
         match self.prepared() {
-            Prepared::RsaPkcs1Sha256(key) => key.modulus.len().saturating_mul(8),
+            Prepared::RsaPkcs1Sha256(key) => key.modulus_bytes.saturating_mul(8),
             Prepared::WechatPayV2(_) => SECRET_BITS,
         }
     }
@@ -146,7 +146,8 @@ impl fmt::Debug for VerifyingKey {
 }
 
 impl RsaKey {
-    fn new(numbers: &RSAPublicKey<'_>) -> Result<Self, KeyError> {
+    /// Checks the numbers of a key, and reads it from its DER.
+    fn new(der: &[u8], numbers: &RSAPublicKey<'_>) -> Result<Self, KeyError> {
         // DER integers are signed: a positive one whose top bit is set has exactly one zero byte before it.
         let modulus = numbers.modulus.strip_prefix(&[0]).ok_or(KeyError::Modulus)?;
         let bits = modulus.len().saturating_mul(8);
@@ -164,11 +165,11 @@ impl RsaKey {
             _ => return Err(KeyError::Exponent),
         };
         // At least 65537 is: odd, and of three bytes or more, of which the first is not zero.
-        if exponent.len() < EXPONENT_BYTES_MIN || !odd(exponent) {
+        if !(EXPONENT_BYTES_MIN..=EXPONENT_BYTES_MAX).contains(&exponent.len()) || !odd(exponent) {
             return Err(KeyError::Exponent);
         }
-        let exponent = ArrayVec::try_from(exponent).map_err(|_| KeyError::Exponent)?;
-        Ok(Self { modulus: modulus.into(), exponent })
+        let parsed = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der).map_err(|_| KeyError::Der)?;
+        Ok(Self { parsed, modulus_bytes: modulus.len() })
     }
 }
 

@@ -2,10 +2,9 @@
 //!
 //! HOT. The promise leans one way: a verdict is never [`Verified`] unless the key's owner signed exactly those bytes.
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::digest;
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 
 use super::key::{MODULUS_BITS_MAX, Prepared, RsaKey, VerifyingKey};
 use super::secret::{Secret, SignType};
@@ -108,11 +107,10 @@ impl Verifier {
         // RFC 8017, section 8.2.2. Step 1: the signature is as long as the modulus.
         let mut buffer = [0; SIGNATURE_BYTES_MAX + BASE64_SLACK_BYTES];
         let length = STANDARD.decode_slice(signature, &mut buffer).map_err(|_| Invalid)?;
-        let signature = buffer.get(..length).filter(|bytes| bytes.len() == key.modulus.len()).ok_or(Invalid)?;
+        let signature = buffer.get(..length).filter(|bytes| bytes.len() == key.modulus_bytes).ok_or(Invalid)?;
         // Steps 2 to 4; the encoded message is compared whole, never parsed.
-        let components = RsaPublicKeyComponents { n: &*key.modulus, e: &*key.exponent };
-        let message = self.join(message);
-        components.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).map_err(|_| Invalid)?;
+        let signed = digest::digest(&digest::SHA256, self.join(message));
+        key.parsed.verify_digest_sig(&signed, signature).map_err(|_| Invalid)?;
         let digest = digest::digest(&digest::SHA256, signature);
         digest.as_ref().first_chunk().copied().map(u128::from_be_bytes).ok_or(Invalid)
     }
