@@ -1,4 +1,4 @@
-//! The data plane's front: sockets, TLS, HTTP/1.1, and what is made of a decision.
+//! The data plane's front: sockets, TLS, HTTP/1.1 and HTTP/2, and what is made of a decision.
 //!
 //! One worker per core; nothing on the way of a request waits for another worker.
 
@@ -9,10 +9,12 @@ mod decider;
 mod gate;
 mod guard;
 mod head;
+mod http2;
 mod options;
 mod peer;
 mod places;
 mod platform;
+mod preface;
 mod respond;
 mod safety;
 mod service;

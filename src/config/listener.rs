@@ -148,6 +148,7 @@ fn control(at: &At<'_>, shape: &shape::Listener, address: Address) -> Result<Add
         ("tls_certificate_file", shape.tls_certificate_file.is_some()),
         ("tls_key_file", shape.tls_key_file.is_some()),
         ("tls_versions", shape.tls_versions.is_some()),
+        ("http2", shape.http2.is_some()),
     ];
     if let Some((name, _)) = unwanted.into_iter().find(|(_, present)| *present) {
         let remedy = "remove the key: the control listener forwards nothing and speaks plain HTTP on this machine only";
@@ -179,14 +180,20 @@ fn data(
         let remedy = "add [upstream] with the address to forward to, or write mode = \"check\"";
         return Err(at.key("mode").refuse(Problem::Missing { remedy }));
     }
-    let tls = tls(at, &shape, folder)?;
+    let http2 = shape.http2.unwrap_or(true);
+    let tls = tls(at, &shape, http2, folder)?;
     if tls.is_none() && !address.is_local() {
         return Err(at.key("address").refuse(Problem::PlainNotLocal { address: address.to_string() }));
     }
-    Ok(Listener { name: shape.name, address, trust, mode, tls })
+    Ok(Listener { name: shape.name, address, trust, mode, tls, http2 })
 }
 
-fn tls(at: &At<'_>, shape: &shape::Listener, folder: Folder<'_>) -> Result<Option<Arc<rustls::ServerConfig>>, Fault> {
+fn tls(
+    at: &At<'_>,
+    shape: &shape::Listener,
+    http2: bool,
+    folder: Folder<'_>,
+) -> Result<Option<Arc<rustls::ServerConfig>>, Fault> {
     let missing = |name, remedy| Err(at.key(name).refuse(Problem::Missing { remedy }));
     let (certificate, key) = match (&shape.tls_certificate_file, &shape.tls_key_file) {
         (Some(certificate), Some(key)) => (certificate, key),
@@ -204,7 +211,7 @@ fn tls(at: &At<'_>, shape: &shape::Listener, folder: Folder<'_>) -> Result<Optio
     }
     let chain = chain(&at.key("tls_certificate_file"), certificate, folder)?;
     let private_key = private_key(&at.key("tls_key_file"), key, folder)?;
-    tls::server_config(chain, private_key, versions.contains(&TlsVersion::Tls12))
+    tls::server_config(chain, private_key, versions.contains(&TlsVersion::Tls12), http2)
         .map(Some)
         .map_err(|error| at.key("tls_key_file").refuse(Problem::Tls(error)))
 }

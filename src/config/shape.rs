@@ -90,6 +90,7 @@ pub(super) struct Listener {
     pub tls_certificate_file: Option<String>,
     pub tls_key_file: Option<String>,
     pub tls_versions: Option<Vec<TlsVersion>>,
+    pub http2: Option<bool>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -148,6 +149,9 @@ pub(super) struct FrontBounds {
     pub connections_max: u64,
     pub connections_per_peer_max: u64,
     pub requests_per_connection_max: u64,
+    pub h2_streams_max: u64,
+    pub h2_resets_max: u64,
+    pub h2_frames_max: u64,
     pub handshakes_max: u64,
     pub handshake_timeout_ms: u64,
     pub head_timeout_ms: u64,
@@ -170,6 +174,9 @@ impl Default for FrontBounds {
             connections_max: count(bounds.connections_max),
             connections_per_peer_max: count(bounds.connections_per_peer_max),
             requests_per_connection_max: bounds.requests_per_connection_max,
+            h2_streams_max: u64::from(bounds.h2_streams_max),
+            h2_resets_max: bounds.h2_resets_max,
+            h2_frames_max: bounds.h2_frames_max,
             handshakes_max: count(bounds.handshakes_max),
             handshake_timeout_ms: millis(bounds.handshake_timeout),
             head_timeout_ms: millis(bounds.head_timeout),

@@ -325,6 +325,7 @@ const MISTAKES: &[Mistake] = &[
     mistake("kind = \"trusted_hop\"", "kind = \"private\"", "\"private\"", "listener[1].kind", &["unknown value `private`; write one of `public`, `trusted_hop`, `control`"]),
     mistake("mode = \"check\"\n", "", "[[listener]]\nname = \"check\"", "listener[1].mode", &["missing; write mode"]),
     mistake("address = \"127.0.0.1:9090\"", "mode = \"check\"\naddress = \"127.0.0.1:9090\"", "mode = \"check\"\naddress = \"127.0.0.1:9090\"", "listener[2].mode", &["does not belong here; remove the key"]),
+    mistake("address = \"127.0.0.1:9090\"", "http2 = true\naddress = \"127.0.0.1:9090\"", "http2 = true", "listener[2].http2", &["does not belong here; remove the key"]),
     mistake("kind = \"trusted_hop\"\nmode = \"check\"", "kind = \"control\"", "kind = \"control\"\naddress = \"127.0.0.1:9090\"", "listener[2].kind", &["keep one control listener"]),
     mistake("tls_key_file = \"tls/private_key.pem\"\n", "", "[[listener]]\nname = \"public\"", "listener[0].tls_key_file", &["missing; add the file of the private key"]),
     mistake("tls/private_key.pem", "platform/private_key.pem", "tls_key_file", "listener[0].tls_key_file", &["write the private key that belongs to `tls_certificate_file`"]),
@@ -338,6 +339,9 @@ const MISTAKES: &[Mistake] = &[
     // Bounds and tables.
     mistake("#head_bytes_max = 16384", "head_bytes_max = 2000000", "2000000", "bounds.head_bytes_max", &["write 8192 to 1048576"]),
     mistake("#headers_max = 64", "headers_max = 1000", "headers_max = 1000", "bounds.headers_max", &["write 16 to 256"]),
+    mistake("#h2_streams_max = 128", "h2_streams_max = 0", "h2_streams_max = 0", "bounds.h2_streams_max", &["write 1 to 1024"]),
+    mistake("#h2_resets_max = 128", "h2_resets_max = 65537", "65537", "bounds.h2_resets_max", &["write 1 to 65536"]),
+    mistake("#h2_frames_max = 1024", "h2_frames_max = 63", "h2_frames_max = 63", "bounds.h2_frames_max", &["write 64 to 65536"]),
     mistake("#bodies_bytes_max = 67108864", "bodies_bytes_max = 2000000\nbody_bytes_max = 3000000", "3000000", "bounds.body_bytes_max", &["above `bodies_bytes_max`; write at most 2000000"]),
     mistake("#head_timeout_ms = 5000", "head_timeout_ms = 5", "head_timeout_ms = 5\n", "bounds.head_timeout_ms", &["5 is out of range; write 100 to 600000"]),
     mistake("#head_timeout_ms = 5000", "head_timeout_s = 5", "head_timeout_s", "bounds.head_timeout_s", &["unknown key; write `head_timeout_ms`"]),

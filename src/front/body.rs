@@ -77,33 +77,43 @@ impl Drop for Grant {
     }
 }
 
-/// Reads a request's body to its end. Trailers are dropped.
+/// What a body is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A connection of its own. What is left unread when it closes would reset it, and the answer with it: some of a
+    /// body that is refused is read and dropped.
+    Connection,
+    /// A stream of several on a connection. It is left as it is; but a piece of a body that was not copied would hold the
+    /// buffer in which pieces of others are, too.
+    Stream,
+}
+
+/// Reads a request's body to its end, and takes as much of the budget as it holds. Trailers are dropped.
 ///
 /// # Errors
-/// Too large, too slow, over the budget, or broken off: the connection is to be closed then.
+/// Too large, too slow, over the budget, or broken off: the connection, or the stream, is to be closed then.
 pub(super) async fn read(
     body: Incoming,
     bytes_max: usize,
-    budget: &Arc<Budget>,
+    grant: &mut Grant,
     timeout: Duration,
-) -> Result<(Bytes, Grant), Reason> {
-    let mut grant = Grant::nothing(budget);
+    source: Source,
+) -> Result<Bytes, Reason> {
     if body.is_end_stream() {
-        return Ok((Bytes::new(), grant));
+        return Ok(Bytes::new());
     }
     let expected = body.size_hint().lower();
     let mut body = body;
     let collected = if usize::try_from(expected).map_or(true, |expected| expected > bytes_max) {
         Err(Reason::BodyTooLarge)
     } else {
-        let collected = tokio::time::timeout(timeout, collect(&mut body, bytes_max, &mut grant)).await;
+        let collected = tokio::time::timeout(timeout, collect(&mut body, bytes_max, grant, source)).await;
         collected.unwrap_or(Err(Reason::BodyTimeout))
     };
-    if matches!(collected, Err(Reason::BodyTooLarge | Reason::BodyBudgetExhausted)) {
-        // Bytes left unread when the connection closes would reset it, and the answer with it.
+    if source == Source::Connection && matches!(collected, Err(Reason::BodyTooLarge | Reason::BodyBudgetExhausted)) {
         let _ = tokio::time::timeout(DISCARD_TIMEOUT.min(timeout), discard(body)).await;
     }
-    collected.map(|bytes| (bytes, grant))
+    collected
 }
 
 /// Reads on and keeps nothing, within a bound.
@@ -121,18 +131,21 @@ async fn collect<B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     bytes_max: usize,
     grant: &mut Grant,
+    source: Source,
 ) -> Result<Bytes, Reason> {
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
+    let mut read_bytes: usize = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Reason::BodyTimeout)?;
         let Ok(data) = frame.into_data() else { continue };
         grant.grow(data.len())?;
-        if grant.bytes > bytes_max {
+        read_bytes += data.len();
+        if read_bytes > bytes_max {
             return Err(Reason::BodyTooLarge);
         }
         // PERF: a body in one piece, the usual case, is not copied.
-        if first.is_empty() && joined.is_empty() {
+        if source == Source::Connection && first.is_empty() && joined.is_empty() {
             first = data;
         } else {
             if joined.is_empty() {
@@ -180,12 +193,18 @@ mod tests {
     fn pieces_are_joined_in_order_and_counted_against_the_bound() {
         let budget = Arc::new(Budget::new(100));
         let mut grant = Grant::nothing(&budget);
-        assert_eq!(run(collect(Pieces(&[b"ab", b"c", b"", b"de"]), 5, &mut grant)), Ok(Bytes::from_static(b"abcde")));
+        assert_eq!(
+            run(collect(Pieces(&[b"ab", b"c", b"", b"de"]), 5, &mut grant, Source::Connection)),
+            Ok(Bytes::from_static(b"abcde"))
+        );
         assert_eq!(budget.used_bytes(), 5);
         drop(grant);
         assert_eq!(budget.used_bytes(), 0);
         let mut grant = Grant::nothing(&budget);
-        assert_eq!(run(collect(Pieces(&[b"abc", b"def"]), 5, &mut grant)), Err(Reason::BodyTooLarge));
+        assert_eq!(
+            run(collect(Pieces(&[b"abc", b"def"]), 5, &mut grant, Source::Connection)),
+            Err(Reason::BodyTooLarge)
+        );
     }
 
     #[test]
@@ -205,12 +224,12 @@ mod tests {
     fn bodies_together_stay_within_the_budget() {
         let budget = Arc::new(Budget::new(5));
         let mut one = Grant::nothing(&budget);
-        assert!(run(collect(Full::new(Bytes::from_static(b"abc")), 10, &mut one)).is_ok());
+        assert!(run(collect(Full::new(Bytes::from_static(b"abc")), 10, &mut one, Source::Stream)).is_ok());
         let mut other = Grant::nothing(&budget);
-        let full = run(collect(Full::new(Bytes::from_static(b"abc")), 10, &mut other));
+        let full = run(collect(Full::new(Bytes::from_static(b"abc")), 10, &mut other, Source::Stream));
         assert_eq!(full, Err(Reason::BodyBudgetExhausted));
         drop(one);
-        let again = run(collect(Full::new(Bytes::from_static(b"abc")), 10, &mut other));
+        let again = run(collect(Full::new(Bytes::from_static(b"abc")), 10, &mut other, Source::Stream));
         assert!(again.is_ok());
     }
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,11 +21,13 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::guard::{Deadlines, Guarded, Phase, SharedPhase};
-use super::options::{Bounds, Listener};
+use super::options::Listener;
 use super::peer::Peer;
 use super::places::{PeerPlace, Place};
-use super::service;
+use super::preface::Opening;
+use super::service::{self, Begun, Version};
 use super::station::Station;
+use super::{http2, tls};
 use crate::request::Trust;
 
 /// An accepted stream.
@@ -61,14 +64,16 @@ pub(super) async fn serve<S: Stream>(station: Rc<Station>, listener: Rc<Listener
     match &listener.tls {
         None => {
             let peer = Peer::new(&listener, ip, None, &bounds);
-            converse(&station, peer, stream, &bounds).await;
+            let spoken = if listener.http2 { Spoken::Either } else { Spoken::Http1 };
+            converse(&station, peer, stream, spoken).await;
         }
         Some(tls) => match shake_hands(&station, Arc::clone(tls), stream, bounds.handshake_timeout).await {
             Some(stream) => {
                 let (_, session) = stream.get_ref();
                 let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Rc::from(leaf.as_ref()));
+                let spoken = if session.alpn_protocol() == Some(tls::H2) { Spoken::Http2 } else { Spoken::Http1 };
                 let peer = Peer::new(&listener, ip, leaf, &bounds);
-                converse(&station, peer, stream, &bounds).await;
+                converse(&station, peer, stream, spoken).await;
             }
             None => station.metrics.handshake_failed(),
         },
@@ -122,19 +127,64 @@ async fn shake_hands<S: Stream>(
     tokio::time::timeout(timeout, shaken).await.ok().flatten()
 }
 
-async fn converse<S>(station: &Rc<Station>, peer: Peer, stream: S, bounds: &Bounds)
+/// Which version of HTTP a connection may speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Http2,
+    /// Whichever its first bytes are of.
+    Either,
+}
+
+async fn converse<S>(station: &Rc<Station>, peer: Peer, stream: S, spoken: Spoken)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let phase: SharedPhase = Rc::new(Cell::new(Phase::Idle));
-    let deadlines = Deadlines { head: bounds.head_timeout, idle: bounds.idle_timeout, write: bounds.write_timeout };
-    let guarded = Guarded::new(stream, Rc::clone(&phase), deadlines);
+    let mut stream = Guarded::new(stream, Rc::clone(&phase), Deadlines::of(station.gate.bounds()));
     let peer = Rc::new(peer);
+    let mut opening = Opening::default();
+    let http2 = match spoken {
+        Spoken::Http1 => false,
+        Spoken::Http2 | Spoken::Either => match open(station, &mut opening, &mut stream).await {
+            Some(http2) => http2,
+            None => return,
+        },
+    };
+    match (http2, spoken) {
+        (true, _) => http2::serve(station, peer, opening, stream).await,
+        (false, Spoken::Http1 | Spoken::Either) => converse_http1(station, peer, opening.put_back(stream), phase).await,
+        // It agreed on HTTP/2, and speaks something else.
+        (false, Spoken::Http2) => {}
+    }
+}
+
+/// Reads the first bytes; `None` where nothing comes of the connection.
+async fn open<S: AsyncRead + Unpin>(station: &Station, opening: &mut Opening, stream: &mut S) -> Option<bool> {
+    let mut draining = station.draining.clone();
+    let drained = tokio::select! {
+        biased;
+        http2 = opening.is_http2(stream) => return http2.ok(),
+        drained = wait(&mut draining) => drained,
+    };
+    // What has begun is served even now.
+    if drained && !opening.is_empty() { opening.is_http2(stream).await.ok() } else { None }
+}
+
+async fn converse_http1<S>(station: &Rc<Station>, peer: Rc<Peer>, stream: S, phase: SharedPhase)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let bounds = station.gate.bounds();
     let service = service_fn(|request| {
         let (station, peer, phase) = (Rc::clone(station), Rc::clone(&peer), Rc::clone(&phase));
         phase.set(Phase::Busy);
         async move {
-            let response = service::handle(station, peer, request).await;
+            let begun = Begun { ambiguous: None, held_bytes: 0, version: Version::Http1 };
+            let mut response = service::handle(station, Rc::clone(&peer), request, begun).await;
+            if peer.last_request() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             phase.set(Phase::Idle);
             Ok::<_, Infallible>(response)
         }
@@ -142,7 +192,7 @@ where
     let connection = http1::Builder::new()
         .max_buf_size(bounds.head_bytes_max)
         .max_headers(bounds.headers_max)
-        .serve_connection(TokioIo::new(guarded), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let mut draining = station.draining.clone();
     let drained = tokio::select! {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::options::Bounds;
+
 /// What a connection is doing; set by the stream and by the service that handles its requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -32,31 +34,137 @@ pub(super) struct Deadlines {
     pub write: Duration,
 }
 
+impl Deadlines {
+    /// Takes them from the bounds.
+    pub fn of(bounds: &Bounds) -> Self {
+        Self { head: bounds.head_timeout, idle: bounds.idle_timeout, write: bounds.write_timeout }
+    }
+}
+
+/// What a protocol makes of the bytes that come and go: how long what is waited for may take.
+pub(super) trait Pace {
+    /// Notes bytes that came.
+    ///
+    /// # Errors
+    /// Where the peer has done something once too often: the connection ends.
+    fn came(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Notes that a read waits.
+    fn waits(&mut self);
+
+    /// Notes how many bytes were written.
+    fn wrote(&mut self, bytes: usize);
+
+    /// Notes that all that was written has been taken.
+    fn flushed(&mut self);
+
+    /// Returns when what is waited for must be over.
+    fn due(&self) -> Option<Instant>;
+
+    /// Returns when to look at what is due again, though nothing has come by then.
+    fn look_again(&self) -> Option<Instant>;
+}
+
 /// A stream that fails with [`io::ErrorKind::TimedOut`] when a phase lasts too long.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
+pub(super) struct Guarded<S, P = Phases> {
     stream: S,
-    phase: SharedPhase,
-    deadlines: Deadlines,
-    /// When the phase that is being read in must be over.
-    read_by: Option<(Phase, Instant)>,
-    /// When the answer that is being written must have been taken.
+    pace: P,
+    write_timeout: Duration,
+    /// When what is being written must have been taken.
     write_by: Option<Instant>,
-    /// Whether anything was written since the last flush.
-    unflushed: bool,
     timer: Pin<Box<Sleep>>,
     armed_for: Instant,
 }
 
 impl<S> Guarded<S> {
+    /// Guards a stream on which one request comes behind the other.
     pub fn new(stream: S, phase: SharedPhase, deadlines: Deadlines) -> Self {
         let far = Instant::now() + deadlines.idle;
         let timer = Box::pin(sleep_until(far));
-        Self { stream, phase, deadlines, read_by: None, write_by: None, unflushed: false, timer, armed_for: far }
+        let pace = Phases { phase, deadlines, read_by: None, unflushed: false };
+        Self { stream, pace, write_timeout: deadlines.write, write_by: None, timer, armed_for: far }
+    }
+
+    /// Guards the stream by another pace from here on.
+    pub fn paced_by<P: Pace>(self, pace: P) -> Guarded<S, P> {
+        let Self { stream, pace: _, write_timeout, write_by, timer, armed_for } = self;
+        Guarded { stream, pace, write_timeout, write_by, timer, armed_for }
+    }
+}
+
+impl<S, P: Pace> Guarded<S, P> {
+    /// Fails once a deadline is over; otherwise sees to it that the task is woken by then.
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            let due = [self.pace.due(), self.write_by].into_iter().flatten().min();
+            let Some(wake) = [due, self.pace.look_again()].into_iter().flatten().min() else { return Poll::Pending };
+            // PERF: the timer is moved only forward in urgency; a deadline that moved away is noticed when it fires.
+            if wake < self.armed_for || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(wake);
+                self.armed_for = wake;
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if due.is_some_and(|due| Instant::now() >= due) {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    fn wait_to_write<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let by = Instant::now() + self.write_timeout;
+        self.write_by.get_or_insert(by);
+        self.poll_deadline(context).map(Err)
+    }
+
+    fn written(&mut self, context: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Pending => return self.wait_to_write(context),
+            Poll::Ready(Ok(bytes)) => self.pace.wrote(bytes),
+            Poll::Ready(Err(_)) => {}
+        }
+        result
+    }
+
+    fn flushed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_by = None;
+        self.pace.flushed();
+        match self.poll_deadline(context) {
+            Poll::Ready(late) => Poll::Ready(Err(late)),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+/// The pace of HTTP/1.1: one request behind the other.
+#[derive(Debug)]
+pub(super) struct Phases {
+    phase: SharedPhase,
+    deadlines: Deadlines,
+    /// When the phase that is being read in must be over.
+    read_by: Option<(Phase, Instant)>,
+    /// Whether anything was written since the last flush.
+    unflushed: bool,
+}
+
+impl Pace for Phases {
+    /// Notes that bytes came: between requests, a head has begun.
+    fn came(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        match self.phase.get() {
+            Phase::Idle => {
+                self.phase.set(Phase::Head);
+                self.read_by = Some((Phase::Head, Instant::now() + self.deadlines.head));
+            }
+            Phase::Head => {}
+            Phase::Busy => self.read_by = None,
+        }
+        Ok(())
     }
 
     /// Notes what the phase allows while a read waits.
-    fn wait_to_read(&mut self) {
+    fn waits(&mut self) {
         let phase = self.phase.get();
         if self.read_by.is_some_and(|(noted, _)| noted == phase) {
             return;
@@ -68,84 +176,48 @@ impl<S> Guarded<S> {
         };
     }
 
-    /// Notes that bytes came: between requests, a head has begun.
-    fn bytes_came(&mut self) {
-        match self.phase.get() {
-            Phase::Idle => {
-                self.phase.set(Phase::Head);
-                self.read_by = Some((Phase::Head, Instant::now() + self.deadlines.head));
-            }
-            Phase::Head => {}
-            Phase::Busy => self.read_by = None,
-        }
-    }
-
-    /// Fails once a deadline is over; otherwise sees to it that the task is woken by then.
-    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        loop {
-            // A deadline of a phase that is over says nothing: of several requests that came together, only the first
-            // was waited for.
-            let read_by = self.read_by.filter(|(phase, _)| *phase == self.phase.get()).map(|(_, by)| by);
-            let Some(by) = [read_by, self.write_by].into_iter().flatten().min() else { return Poll::Pending };
-            // PERF: the timer is moved only forward in urgency; a deadline that moved away is noticed when it fires.
-            if by < self.armed_for || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(by);
-                self.armed_for = by;
-            }
-            if self.timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            if Instant::now() >= by {
-                return Poll::Ready(io::ErrorKind::TimedOut.into());
-            }
-        }
-    }
-
-    fn wait_to_write<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
-        let by = Instant::now() + self.deadlines.write;
-        self.write_by.get_or_insert(by);
-        self.poll_deadline(context).map(Err)
-    }
-
-    fn written(&mut self, context: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if result.is_pending() {
-            return self.wait_to_write(context);
-        }
+    fn wrote(&mut self, _bytes: usize) {
         self.unflushed = true;
-        result
     }
 
     /// Notes that an answer has been taken: its deadline is met, and the idle time begins. hyper does not read again
     /// after an answer until it is woken, so this is where the timer of the idle time is set.
-    fn flushed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.write_by = None;
+    fn flushed(&mut self) {
         if std::mem::take(&mut self.unflushed) && self.phase.get() == Phase::Idle {
             self.read_by = Some((Phase::Idle, Instant::now() + self.deadlines.idle));
         }
-        match self.poll_deadline(context) {
-            Poll::Ready(late) => Poll::Ready(Err(late)),
-            Poll::Pending => Poll::Ready(Ok(())),
-        }
+    }
+
+    /// A deadline of a phase that is over says nothing: of several requests that came together, only the first was
+    /// waited for.
+    fn due(&self) -> Option<Instant> {
+        self.read_by.filter(|(phase, _)| *phase == self.phase.get()).map(|(_, by)| by)
+    }
+
+    fn look_again(&self) -> Option<Instant> {
+        None
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin, P: Pace + Unpin> AsyncRead for Guarded<S, P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if result.is_pending() {
-            self.wait_to_read();
-            return self.poll_deadline(context).map(Err);
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Pending => {
+                self.pace.waits();
+                self.poll_deadline(context).map(Err)
+            }
+            Poll::Ready(Ok(())) => Poll::Ready(self.pace.came(buffer.filled().get(before..).unwrap_or_default())),
+            failed @ Poll::Ready(Err(_)) => failed,
         }
-        self.bytes_came();
-        result
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncWrite + Unpin, P: Pace + Unpin> AsyncWrite for Guarded<S, P> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.written(context, result)

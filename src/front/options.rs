@@ -20,6 +20,8 @@ pub struct Listener {
     pub mode: Mode,
     /// TLS; `None` only on loopback and Unix sockets.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether HTTP/2 is spoken beside HTTP/1.1: with TLS by ALPN, without by prior knowledge.
+    pub http2: bool,
 }
 
 /// Where a listener listens, or an upstream is reached.
@@ -105,6 +107,12 @@ pub struct Bounds {
     pub connections_per_peer_max: usize,
     /// Most requests on one connection.
     pub requests_per_connection_max: u64,
+    /// Most streams at once on one connection of HTTP/2.
+    pub h2_streams_max: u32,
+    /// Most streams of one connection that its peer resets, less those answered.
+    pub h2_resets_max: u64,
+    /// Most frames of one connection that carry neither a request nor data, less those that answers made needful.
+    pub h2_frames_max: u64,
     /// Most TLS handshakes under way at once.
     pub handshakes_max: usize,
     /// Longest TLS handshake.
@@ -131,6 +139,9 @@ impl Default for Bounds {
             connections_max: 8192,
             connections_per_peer_max: 4096,
             requests_per_connection_max: 1_000_000,
+            h2_streams_max: 128,
+            h2_resets_max: 128,
+            h2_frames_max: 1024,
             handshakes_max: 512,
             handshake_timeout: Duration::from_secs(5),
             head_timeout: Duration::from_secs(5),

@@ -25,6 +25,11 @@ impl Peer {
         Self { trust: listener.trust, mode: listener.mode, ip, certificate, requests_left }
     }
 
+    /// Tells whether the connection has carried all the requests that it may.
+    pub fn is_exhausted(&self) -> bool {
+        self.requests_left.get() == 0
+    }
+
     /// Counts a request; `true` where it was the last that the connection may carry.
     pub fn last_request(&self) -> bool {
         let left = self.requests_left.get().saturating_sub(1);

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::answers::{JSON, SIGNATURE_HEADERS, response};
+use super::body::{Grant, Source};
 use super::decider::{self, Ask};
 use super::options::Mode;
 use super::peer::Peer;
@@ -26,17 +27,39 @@ use crate::request::{Format, Request, Trust};
 use crate::signature::wechatpay_v3;
 use crate::types::{Channel, MerchantId, Operation};
 
+/// What is known of a request before it is handled.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// What is wrong with the form of its head.
+    pub ambiguous: Option<Reason>,
+    /// What it holds beside its body and takes of the budget of bodies, in bytes.
+    pub held_bytes: usize,
+    /// In which version it came.
+    pub version: Version,
+}
+
+/// A version of HTTP, as far as requests that come by it are handled differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    /// 1.0 and 1.1: a request that is not read to its end ends its connection.
+    Http1,
+    /// 2: it ends its stream.
+    Http2,
+}
+
 /// Handles one request to its answer. Never fails: whatever goes wrong has an answer.
 pub(super) async fn handle(
     station: Rc<Station>,
     peer: Rc<Peer>,
     request: http::Request<Incoming>,
+    with: Begun,
 ) -> Response<Full<Bytes>> {
     let began = Instant::now();
     station.metrics.request();
     let (head, incoming) = request.into_parts();
     let language = Language::accepted(head.headers.get(ACCEPT_LANGUAGE).map(HeaderValue::as_bytes));
-    let mut response = match receive(&station, &peer, head, incoming).await {
+    let version = with.version;
+    let response = match receive(&station, &peer, head, incoming, with).await {
         Err(Unreceived { refusal, close, format }) => {
             station.metrics.refused(refusal.reason);
             let detail = plain_detail(&refusal);
@@ -46,7 +69,7 @@ pub(super) async fn handle(
                 (Format::Xml, Mode::Proxy) => respond::v2::refusal(refusal.reason, &detail, language, None),
             };
             let mut response = station.answers.plain(refused);
-            if close {
+            if close && version == Version::Http1 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             response
@@ -66,9 +89,6 @@ pub(super) async fn handle(
             }
         }
     };
-    if peer.last_request() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     station.metrics.stage(Stage::Total, began.elapsed());
     response
 }
@@ -89,8 +109,15 @@ impl Unreceived {
 }
 
 /// Refuses what the head alone condemns before a byte of the body is held, then reads the body.
-async fn receive(station: &Station, peer: &Peer, head: Parts, incoming: Incoming) -> Result<Ask, Unreceived> {
-    head::check(&head).map_err(|reason| Unreceived::close(reason, Format::Json))?;
+async fn receive(
+    station: &Station,
+    peer: &Peer,
+    head: Parts,
+    incoming: Incoming,
+    with: Begun,
+) -> Result<Ask, Unreceived> {
+    let checked = with.ambiguous.map_or_else(|| head::check(&head), Err);
+    checked.map_err(|reason| Unreceived::close(reason, Format::Json))?;
     let bodiless = Request {
         method: head.method.as_str(),
         target: decider::target(&head),
@@ -107,8 +134,16 @@ async fn receive(station: &Station, peer: &Peer, head: Parts, incoming: Incoming
     admissible.map_err(|refusal| Unreceived { refusal, close: false, format: format() })?;
     let bounds = station.gate.bounds();
     let began = Instant::now();
-    let read = body::read(incoming, bounds.body_bytes_max, station.gate.budget(), bounds.body_timeout).await;
-    let (body, grant) = read.map_err(|reason| Unreceived::close(reason, format()))?;
+    let mut grant = Grant::nothing(station.gate.budget());
+    let source = match with.version {
+        Version::Http1 => Source::Connection,
+        Version::Http2 => Source::Stream,
+    };
+    let read = match grant.grow(with.held_bytes) {
+        Ok(()) => body::read(incoming, bounds.body_bytes_max, &mut grant, bounds.body_timeout, source).await,
+        Err(reason) => Err(reason),
+    };
+    let body = read.map_err(|reason| Unreceived::close(reason, format()))?;
     station.metrics.stage(Stage::Body, began.elapsed());
     let named = decider::answer_key(&head.headers);
     let answer_key_known = named.is_none() || station.gate.platform().choose(named, None).is_ok();

@@ -20,6 +20,7 @@ pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     tls12: bool,
+    http2: bool,
 ) -> Result<Arc<ServerConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions: &[&rustls::SupportedProtocolVersion] =
@@ -29,11 +30,14 @@ pub fn server_config(
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = [H2, b"http/1.1"].into_iter().skip(usize::from(!http2)).map(<[u8]>::to_vec).collect();
     // A replayed early request would be a replayed payment.
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }
+
+/// What a peer names that is to speak HTTP/2 (RFC 9113, section 3.2).
+pub(super) const H2: &[u8] = b"h2";
 
 fn algorithms(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
     provider.signature_verification_algorithms

@@ -70,6 +70,9 @@ impl Sources {
         page.counter(&families::CONNECTIONS_OPENED, self.total(Worker::connections_opened))?;
         page.counter(&families::CONNECTIONS_CLOSED, self.total(Worker::connections_closed))?;
         page.counter(&families::CONNECTIONS_REFUSED, self.total(Worker::connections_refused))?;
+        page.counter(&families::MULTIPLEXED_CONNECTIONS, self.total(Worker::multiplexed_connections))?;
+        page.counter(&families::STREAMS_RESET, self.total(Worker::resets))?;
+        page.counter(&families::FLOODS_ENDED, self.total(Worker::floods_ended))?;
         page.counter(&families::HANDSHAKES_FAILED, self.total(Worker::handshakes_failed))?;
         page.counter(&families::ACCEPTS_FAILED, self.total(Worker::accepts_failed))
     }

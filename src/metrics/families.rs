@@ -119,6 +119,29 @@ pub(super) static CONNECTIONS_REFUSED: Family = Family {
            bound on connections.",
 };
 
+pub(super) static MULTIPLEXED_CONNECTIONS: Family = Family {
+    name: "tollgate_multiplexed_connections_total",
+    unit: None,
+    kind: MetricType::Counter,
+    help: "Connections that spoke HTTP/2. When it stays behind the connections opened, the others speak HTTP/1.1.",
+};
+
+pub(super) static STREAMS_RESET: Family = Family {
+    name: "tollgate_streams_reset_total",
+    unit: None,
+    kind: MetricType::Counter,
+    help: "Streams that callers reset before their end. When it rises, callers give up waiting: look at the stages for \
+           what is slow.",
+};
+
+pub(super) static FLOODS_ENDED: Family = Family {
+    name: "tollgate_floods_ended_total",
+    unit: None,
+    kind: MetricType::Counter,
+    help: "Connections ended since more streams were reset, or more frames came that carry nothing, than the bounds \
+           h2_resets_max and h2_frames_max allow. When it rises, find who does it, or raise the bound.",
+};
+
 pub(super) static HANDSHAKES_FAILED: Family = Family {
     name: "tollgate_handshakes_failed_total",
     unit: None,
@@ -331,7 +354,7 @@ pub(super) static BUILD: Family = Family {
 
 /// Every family, for the tests.
 #[cfg(test)]
-pub(super) static ALL: [&Family; 38] = [
+pub(super) static ALL: [&Family; 41] = [
     &DECISIONS,
     &DUPLICATES,
     &SHADOW_REFUSALS,
@@ -343,6 +366,9 @@ pub(super) static ALL: [&Family; 38] = [
     &CONNECTIONS_OPENED,
     &CONNECTIONS_CLOSED,
     &CONNECTIONS_REFUSED,
+    &MULTIPLEXED_CONNECTIONS,
+    &STREAMS_RESET,
+    &FLOODS_ENDED,
     &HANDSHAKES_FAILED,
     &ACCEPTS_FAILED,
     &TABLE_ENTRIES,

@@ -20,6 +20,9 @@ pub struct Worker {
     connections_opened: Counter,
     connections_closed: Counter,
     connections_refused: Counter,
+    multiplexed_connections: Counter,
+    resets: Counter,
+    floods_ended: Counter,
     handshakes_failed: Counter,
     accepts_failed: Counter,
     batches: Histogram<BATCH_BOUNDS>,
@@ -59,6 +62,9 @@ impl Worker {
             connections_opened: Counter::default(),
             connections_closed: Counter::default(),
             connections_refused: Counter::default(),
+            multiplexed_connections: Counter::default(),
+            resets: Counter::default(),
+            floods_ended: Counter::default(),
             handshakes_failed: Counter::default(),
             accepts_failed: Counter::default(),
             batches: Histogram::new(&BATCH_SCALE),
@@ -121,6 +127,23 @@ impl Worker {
         self.connections_refused.increment();
     }
 
+    /// Counts a connection that began to speak HTTP/2.
+    pub fn multiplexed_opened(&self) {
+        self.multiplexed_connections.increment();
+    }
+
+    /// Counts streams that their peer reset.
+    pub fn streams_reset(&self, count: u64) {
+        if count > 0 {
+            self.resets.add(count);
+        }
+    }
+
+    /// Counts a connection that was ended because its peer did too much that led nowhere.
+    pub fn flood_ended(&self) {
+        self.floods_ended.increment();
+    }
+
     /// Counts a TLS handshake that failed or took too long.
     pub fn handshake_failed(&self) {
         self.handshakes_failed.increment();
@@ -166,6 +189,18 @@ impl Worker {
 
     pub(super) fn connections_refused(&self) -> u64 {
         self.connections_refused.read()
+    }
+
+    pub(super) fn multiplexed_connections(&self) -> u64 {
+        self.multiplexed_connections.read()
+    }
+
+    pub(super) fn resets(&self) -> u64 {
+        self.resets.read()
+    }
+
+    pub(super) fn floods_ended(&self) -> u64 {
+        self.floods_ended.read()
     }
 
     pub(super) fn handshakes_failed(&self) -> u64 {

@@ -104,15 +104,27 @@ fn a_connection_that_the_gate_ends_is_ended_by_tls_too() {
 }
 
 #[test]
-fn http_1_1_is_the_only_protocol_offered() {
+fn http_2_and_1_1_are_offered_and_2_only_where_configured() {
     let upstream = Upstream::start();
+    let offering = |protocols: &[&[u8]]| {
+        let mut options = options();
+        options.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Arc::new(options)
+    };
+    let chosen = |gate: &Gate, protocols: &[&[u8]]| {
+        let mut client = try_connect(gate, &offering(protocols)).ok()?;
+        client.stream().conn.alpn_protocol().map(<[u8]>::to_vec)
+    };
     let gate = Gate::before(&upstream);
-    let mut both = options();
-    both.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    assert_eq!(connect(&gate, &both).stream().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-    let mut other = options();
-    other.alpn_protocols = vec![b"h2".to_vec()];
-    assert!(try_connect(&gate, &Arc::new(other)).is_err(), "a client that speaks only HTTP/2 is told so");
+    assert_eq!(chosen(&gate, &[b"http/1.1", b"h2"]).as_deref(), Some(&b"h2"[..]));
+    assert_eq!(chosen(&gate, &[b"http/1.1"]).as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(chosen(&gate, &[b"h3"]), None, "a client that speaks neither is told so");
+    let gate = Gate::with(&upstream, |settings| {
+        settings.listener("tls").insert("http2".to_owned(), false.into());
+        settings
+    });
+    assert_eq!(chosen(&gate, &[b"h2", b"http/1.1"]).as_deref(), Some(&b"http/1.1"[..]));
+    assert_eq!(chosen(&gate, &[b"h2"]), None);
 }
 
 #[test]
