@@ -26,6 +26,10 @@ mod explaining;
 mod forwarding;
 #[path = "api/holds.rs"]
 mod holds;
+#[path = "api/http2.rs"]
+mod http2;
+#[path = "api/http2_faults.rs"]
+mod http2_faults;
 #[path = "api/journal.rs"]
 mod journal;
 #[path = "api/lifecycle.rs"]
@@ -51,6 +55,8 @@ mod v2;
 mod client;
 #[path = "api/deployment.rs"]
 mod deployment;
+#[path = "api/frames.rs"]
+mod frames;
 #[path = "api/gate.rs"]
 mod gate;
 #[path = "api/process.rs"]

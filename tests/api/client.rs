@@ -111,6 +111,11 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// Ends the talk in messages.
+    pub fn into_stream(self) -> S {
+        self.reader.stream
+    }
+
     /// Returns the stream.
     pub fn stream(&mut self) -> &mut S {
         &mut self.reader.stream

@@ -15,19 +15,21 @@ def run(scene, checks):
     merchant = scene.merchants[CERTIFICATE_MODE]
     scene.records.new()
     answer = None
-    with checks.rule("an order to the platform's own host name passes"):
-        order = {
-            "appid": APPID,
-            "mchid": merchant.mchid,
-            "description": "命令行",
-            "out_trade_no": scene.order_number(),
-            "notify_url": "https://example.com/notify",
-            "amount": {"total": 1},
-        }
-        answer = _post(scene, merchant, "/v3/pay/transactions/native", json.dumps(order, ensure_ascii=False).encode())
-        equal("status", answer.status, 200)
-        holds("no code_url", json.loads(answer.body)["code_url"])
-        equal("requests that reached the upstream", len(scene.records.new()), 1)
+    for version in ("1.1", "2"):
+        with checks.rule(f"an order to the platform's own host name passes by HTTP/{version}"):
+            order = {
+                "appid": APPID,
+                "mchid": merchant.mchid,
+                "description": "命令行",
+                "out_trade_no": scene.order_number(),
+                "notify_url": "https://example.com/notify",
+                "amount": {"total": 1},
+            }
+            body = json.dumps(order, ensure_ascii=False).encode()
+            answer = _post(scene, merchant, "/v3/pay/transactions/native", body, version)
+            equal("version and status", (answer.version, answer.status), (f"HTTP/{version}", 200))
+            holds("no code_url", json.loads(answer.body)["code_url"])
+            equal("requests that reached the upstream", len(scene.records.new()), 1)
     with checks.rule("openssl verifies the answer"):
         _verify(scene, answer.message(), answer.headers["wechatpay-signature"])
     with checks.rule("openssl does not verify another answer"):
@@ -40,7 +42,8 @@ def run(scene, checks):
 
 
 class _Answer:
-    def __init__(self, status, headers, body):
+    def __init__(self, version, status, headers, body):
+        self.version = version
         self.status = status
         self.headers = headers
         self.body = body
@@ -51,7 +54,7 @@ class _Answer:
         return b"\n".join([*lines, b""])
 
 
-def _post(scene, merchant, target, body):
+def _post(scene, merchant, target, body, version):
     timestamp, nonce = str(int(time.time())), _tool("openssl", "rand", "-hex", "16").decode().strip()
     message = b"\n".join([b"POST", target.encode(), timestamp.encode(), nonce.encode(), body, b""])
     signature = _tool("openssl", "dgst", "-sha256", "-sign", merchant.private_key_file, given=message)
@@ -63,15 +66,17 @@ def _post(scene, merchant, target, body):
     body_file, head_file, answer_file = (f"{scene.folder}/curl.{name}" for name in ("body", "head", "answer"))
     with open(body_file, "wb") as file:
         file.write(body)
-    command = ["curl", "--silent", "--show-error", "--max-time", "15", "--cacert", scene.authority_file]
+    command = ["curl", f"--http{version}", "--silent", "--show-error", "--max-time", "15"]
+    command += ["--cacert", scene.authority_file]
     command += ["--resolve", f"{HOST}:{scene.gate_port}:127.0.0.1", "--dump-header", head_file, "--output", answer_file]
     command += ["--header", "Content-Type: application/json", "--header", f"Authorization: {authorization}"]
     command += ["--data-binary", f"@{body_file}", f"https://{HOST}:{scene.gate_port}{target}"]
     _tool(*command)
     with open(head_file, encoding="ascii") as head, open(answer_file, "rb") as answer:
-        status, *lines = head.read().splitlines()
+        first, *lines = head.read().splitlines()
+        version, status = first.split()[:2]
         pairs = [line.split(": ", 1) for line in lines if line]
-        return _Answer(int(status.split()[1]), {name.lower(): value for name, value in pairs}, answer.read())
+        return _Answer(version, int(status), {name.lower(): value for name, value in pairs}, answer.read())
 
 
 def _verify(scene, message, signature):
