@@ -325,7 +325,7 @@ const MISTAKES: &[Mistake] = &[
     mistake("kind = \"trusted_hop\"", "kind = \"private\"", "\"private\"", "listener[1].kind", &["unknown value `private`; write one of `public`, `trusted_hop`, `control`"]),
     mistake("mode = \"check\"\n", "", "[[listener]]\nname = \"check\"", "listener[1].mode", &["missing; write mode"]),
     mistake("address = \"127.0.0.1:9090\"", "mode = \"check\"\naddress = \"127.0.0.1:9090\"", "mode = \"check\"\naddress = \"127.0.0.1:9090\"", "listener[2].mode", &["does not belong here; remove the key"]),
-    mistake("address = \"127.0.0.1:9090\"", "http2 = true\naddress = \"127.0.0.1:9090\"", "http2 = true", "listener[2].http2", &["does not belong here; remove the key"]),
+    mistake("address = \"127.0.0.1:9090\"", "http2 = true\naddress = \"127.0.0.1:9090\"", "http2 = true\naddress", "listener[2].http2", &["does not belong here; remove the key"]),
     mistake("kind = \"trusted_hop\"\nmode = \"check\"", "kind = \"control\"", "kind = \"control\"\naddress = \"127.0.0.1:9090\"", "listener[2].kind", &["keep one control listener"]),
     mistake("tls_key_file = \"tls/private_key.pem\"\n", "", "[[listener]]\nname = \"public\"", "listener[0].tls_key_file", &["missing; add the file of the private key"]),
     mistake("tls/private_key.pem", "platform/private_key.pem", "tls_key_file", "listener[0].tls_key_file", &["write the private key that belongs to `tls_certificate_file`"]),
