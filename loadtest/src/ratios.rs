@@ -6,6 +6,7 @@
 
 mod decide;
 mod http;
+mod http2;
 mod orders;
 mod quota;
 mod readme;
@@ -235,7 +236,9 @@ pub fn command(options: &Options, program: &Path, tell: &mut dyn FnMut(&str)) ->
 
 /// Returns the rows that need servers, children of `program`; with `install`, rivals that are missing are fetched first.
 pub fn server_entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
-    http::entries(size, program, install)
+    let mut entries = http::entries(size, program, install);
+    entries.extend(http2::entries(size, program, install));
+    entries
 }
 
 /// Returns the rows that are measured in this process.

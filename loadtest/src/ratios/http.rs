@@ -384,7 +384,7 @@ impl Contest for Generators {
 }
 
 /// A gate with four counters for each payment: of the customer and of the merchant, by day and month.
-fn plan(merchants: usize, tls: bool, durability: &str) -> Result<Plan, RatioError> {
+pub(super) fn plan(merchants: usize, tls: bool, durability: &str) -> Result<Plan, RatioError> {
     let cast = Cast::new(merchants);
     let merchants = (0..cast.len()).map(|number| MerchantPlan {
         mchid: format!("19{number:08}"),
@@ -426,13 +426,13 @@ month_fen = 1000000000000
 pub const STATIC: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
 
 /// The server has one core, the generator another.
-const SERVER_CORE: usize = 0;
-const GENERATOR_CORE: usize = 1;
+pub(super) const SERVER_CORE: usize = 0;
+pub(super) const GENERATOR_CORE: usize = 1;
 
 const CONNECTIONS: usize = 64;
 const CUSTOMERS: usize = 100_000;
 
 /// Primes of a key: verified like any other, and signed ten times as fast.
-const PRIMES: usize = 16;
+pub(super) const PRIMES: usize = 16;
 
 const PATIENCE: Duration = Duration::from_secs(10);
