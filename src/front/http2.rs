@@ -45,9 +45,10 @@ where
     let watch = Watch::new(Rc::clone(&streams), Deadlines::of(&bounds), limits, Arc::clone(&station.metrics));
     let last = Rc::new(Notify::new());
     let service = service_fn(|request: Request<Incoming>| {
-        let handling = streams.handle();
-        let (station, peer, streams) = (Rc::clone(station), Rc::clone(&peer), Rc::clone(&streams));
         let refused = peer.is_exhausted();
+        // A peer that does not hear goodbye is idle, whatever it asks for.
+        let handling = (!refused).then(|| streams.handle());
+        let (station, peer, streams) = (Rc::clone(station), Rc::clone(&peer), Rc::clone(&streams));
         if !refused && peer.last_request() {
             last.notify_one();
         }

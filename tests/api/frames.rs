@@ -17,6 +17,8 @@ pub struct Frames<S = TcpStream> {
     next_stream: u32,
     /// What has come of streams that nobody has asked about yet.
     pending: Vec<(u32, Event)>,
+    /// Whether it leaves a PING without an answer.
+    pub deaf: bool,
 }
 
 /// A frame that came.
@@ -73,7 +75,7 @@ impl<S: Read + Write> Frames<S> {
 
     /// As [`of`](Self::of), with settings beside that of the table, which is kept empty.
     pub fn with_settings(stream: S, settings: &[(u16, u32)]) -> Self {
-        let mut frames = Self { stream, buffer: Vec::new(), next_stream: 1, pending: Vec::new() };
+        let mut frames = Self { stream, buffer: Vec::new(), next_stream: 1, pending: Vec::new(), deaf: false };
         let mut payload = Vec::new();
         for (name, value) in [(HEADER_TABLE_SIZE, 0)].iter().chain(settings) {
             payload.extend(name.to_be_bytes());
@@ -189,8 +191,12 @@ impl<S: Read + Write> Frames<S> {
             DATA => self.pending.push((stream, Event::Data(frame.payload.clone()))),
             RST_STREAM => self.pending.push((stream, Event::Reset(number(&frame.payload)))),
             // Whether the gate still reads does not matter.
-            SETTINGS if frame.flags & ACK == 0 => drop(self.try_send_raw(&self::frame(SETTINGS, ACK, 0, &[]))),
-            PING if frame.flags & ACK == 0 => drop(self.try_send_raw(&self::frame(PING, ACK, 0, &frame.payload))),
+            SETTINGS if frame.flags & ACK == 0 => {
+                let _ = self.try_send_raw(&self::frame(SETTINGS, ACK, 0, &[]));
+            }
+            PING if frame.flags & ACK == 0 && !self.deaf => {
+                let _ = self.try_send_raw(&self::frame(PING, ACK, 0, &frame.payload));
+            }
             _ => {}
         }
         if [HEADERS, DATA].contains(&frame.kind) && frame.flags & END_STREAM != 0 {

@@ -214,6 +214,28 @@ fn a_connection_without_a_request_is_cut_off_however_much_it_pings() {
 }
 
 #[test]
+fn a_peer_that_does_not_hear_goodbye_is_cut_off() {
+    let upstream = Upstream::start();
+    let gate = Gate::with(&upstream, |settings| only(settings, "idle").set("bounds.requests_per_connection_max", 1));
+    let mut client = Frames::connect(&gate, "public");
+    client.deaf = true;
+    assert_eq!(client.ask(&Request::query("a")).status(), 200);
+    // It neither acknowledges the PING of a goodbye nor stops.
+    let (fields, mut more) = (list(&Request::query("b")), 0);
+    loop {
+        let stream = client.next();
+        if !client.try_send_raw(&written(stream, &fields, b"")) {
+            break;
+        }
+        more += 1;
+        assert!(more < 400, "it is still there");
+        thread::sleep(Duration::from_millis(50));
+    }
+    gate.wait_until(|readings| readings.connections == 0);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[test]
 fn a_connection_whose_stream_waits_for_its_answer_is_not_idle() {
     let upstream = Upstream::start();
     let gate = Gate::with(&upstream, |settings| {
