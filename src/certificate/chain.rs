@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use x509_parser::der_parser::asn1_rs::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::read::Certificate;
+use super::read::{Certificate, Serial};
 use super::{CHAIN_CERTIFICATES_MAX, Error, SIGNATURE_CHECKS_MAX, rsa};
 use crate::time::UnixMillis;
 
@@ -12,6 +12,9 @@ use crate::time::UnixMillis;
 #[derive(Clone, Debug)]
 pub(super) struct Issuer {
     der: Vec<u8>,
+    serial: Serial,
+    /// Who issued it, as encoded.
+    issuer: Vec<u8>,
     subject: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
     spki_der: Vec<u8>,
@@ -19,7 +22,11 @@ pub(super) struct Issuer {
     not_after: UnixMillis,
     intermediates_max: Option<u32>,
     anchor: bool,
+    signs_lists: bool,
 }
+
+/// The indices of the intermediates between a leaf and an anchor.
+pub(super) type Intermediates = ArrayVec<usize, { CHAIN_CERTIFICATES_MAX - 2 }>;
 
 impl Issuer {
     /// Reads and checks a certificate of the authority, all but its validity at an instant and who issued it.
@@ -37,6 +44,9 @@ impl Issuer {
             certificate.check_signed_by(certificate.spki()).map_err(|_| Error::NotSelfSigned)?;
         }
         Ok(Self {
+            serial: certificate.serial_octets().ok_or(Error::Serial)?,
+            issuer: certificate.issuer().to_vec(),
+            signs_lists: certificate.extensions.may_sign_lists(),
             subject: certificate.subject().to_vec(),
             subject_key_id: certificate.extensions.subject_key_id.map(<[u8]>::to_vec),
             spki_der: certificate.spki().raw.to_vec(),
@@ -51,6 +61,18 @@ impl Issuer {
     /// Tells whether a chain may end here.
     pub(super) fn is_anchor(&self) -> bool {
         self.anchor
+    }
+
+    /// Returns its serial and the encoded name of who issued it.
+    pub(super) fn issued(&self) -> (&Serial, &[u8]) {
+        (&self.serial, &self.issuer)
+    }
+
+    /// Returns its public key where it may sign lists under this name, and this key id where both have one.
+    pub(super) fn list_key(&self, name: &[u8], key_id: Option<&[u8]>) -> Option<SubjectPublicKeyInfo<'_>> {
+        let same_key = self.subject_key_id.as_deref().zip(key_id).is_none_or(|(ours, theirs)| ours == theirs);
+        let (_, key) = SubjectPublicKeyInfo::from_der(&self.spki_der).ok()?;
+        (self.signs_lists && same_key && self.subject == name).then_some(key)
     }
 
     /// Tells whether a certificate names this issuer, and its key where both have an id for it.
@@ -82,12 +104,14 @@ impl Issuer {
     }
 }
 
-/// Finds a chain from a certificate to an anchor, all of whose issuers are valid at `now`.
+/// Finds a chain from a certificate to an anchor, all of whose issuers are valid at `now`; returns what stands between.
 ///
 /// # Errors
 /// [`Error`] says why the first candidate was refused, or that there was none.
-pub(super) fn find(issuers: &[Issuer], leaf: &Certificate<'_>, now: UnixMillis) -> Result<(), Error> {
-    Search { issuers, now, checks_left: SIGNATURE_CHECKS_MAX, intermediates: ArrayVec::new() }.climb(leaf)
+pub(super) fn find(issuers: &[Issuer], leaf: &Certificate<'_>, now: UnixMillis) -> Result<Intermediates, Error> {
+    let mut search = Search { issuers, now, checks_left: SIGNATURE_CHECKS_MAX, intermediates: ArrayVec::new() };
+    search.climb(leaf)?;
+    Ok(search.intermediates)
 }
 
 /// A depth-first search; every step down a branch costs a signature check, of which there are only so many.
@@ -96,7 +120,7 @@ struct Search<'a> {
     now: UnixMillis,
     checks_left: u32,
     /// The intermediates between the leaf and the issuer in question: the leaf and the anchor are not among them.
-    intermediates: ArrayVec<usize, { CHAIN_CERTIFICATES_MAX - 2 }>,
+    intermediates: Intermediates,
 }
 
 impl<'a> Search<'a> {
@@ -125,7 +149,9 @@ impl<'a> Search<'a> {
         }
         self.intermediates.try_push(index).map_err(|_| Error::ChainTooLong)?;
         let above = Certificate::read(&issuer.der).and_then(|certificate| self.climb(&certificate));
-        self.intermediates.pop();
+        if above.is_err() {
+            self.intermediates.pop();
+        }
         above
     }
 

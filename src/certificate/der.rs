@@ -118,12 +118,15 @@ fn is_object_identifier(contents: &[u8]) -> bool {
     begins_arc && !contents.is_empty()
 }
 
-/// Reads a length in its shortest form; two octets suffice for the largest certificate.
+/// Reads a length in its shortest form; three octets suffice for the largest revocation list.
 fn length(input: &[u8]) -> Option<(usize, &[u8])> {
     match *input {
         [short @ 0..=0x7f, ref rest @ ..] => Some((usize::from(short), rest)),
         [0x81, long @ 0x80..=0xff, ref rest @ ..] => Some((usize::from(long), rest)),
         [0x82, high @ 1..=0xff, low, ref rest @ ..] => Some((usize::from(u16::from_be_bytes([high, low])), rest)),
+        [0x83, high @ 1..=0xff, middle, low, ref rest @ ..] => {
+            usize::try_from(u32::from_be_bytes([0, high, middle, low])).ok().map(|length| (length, rest))
+        }
         _ => None,
     }
 }
@@ -164,9 +167,14 @@ mod tests {
         let mut long = vec![OCTET_STRING, 0x82, 0x01, 0x00];
         long.resize(4 + 256, 7);
         assert!(is_strict(&long));
+        let mut longer = vec![OCTET_STRING, 0x83, 0x01, 0x00, 0x00];
+        longer.resize(5 + 65_536, 7);
+        assert!(is_strict(&longer));
         for bad in [
             &[OCTET_STRING, 0x81, 0x01, 0x00][..],
             &[OCTET_STRING, 0x82, 0x00, 0x01, 0x00],
+            &[OCTET_STRING, 0x83, 0x00, 0x01, 0x00],
+            &[OCTET_STRING, 0x83, 0x01, 0x00, 0x00],
             &[SEQUENCE, 0x80, 0x00, 0x00],
             &[OCTET_STRING, 0x02, 0x00],
             &[OCTET_STRING],

@@ -1,6 +1,9 @@
 //! Why a certificate is refused; each message tells an operator what to change.
 
-use super::{CERTIFICATE_BYTES_MAX, CHAIN_CERTIFICATES_MAX, EXTENSIONS_MAX, SERIAL_OCTETS_MAX, SIGNATURE_CHECKS_MAX};
+use super::{
+    CERTIFICATE_BYTES_MAX, CHAIN_CERTIFICATES_MAX, EXTENSIONS_MAX, LIST_BYTES_MAX, LIST_ENTRIES_MAX, SERIAL_OCTETS_MAX,
+    SIGNATURE_CHECKS_MAX,
+};
 use crate::time::UnixMillis;
 
 /// Refuses a certificate, a bundle of them, or the PEM around them.
@@ -204,6 +207,75 @@ pub enum Error {
     /// The search for a chain was given up.
     #[error("no chain found in {SIGNATURE_CHECKS_MAX} signature checks; remove authorities of equal names")]
     SignatureChecks,
+
+    /// The certificate, or one between it and the root, is revoked.
+    #[error("the certificate or an issuer of it is revoked; issue a new one")]
+    Revoked,
+    /// No list tells whether the certificate, or one between it and the root, is revoked.
+    #[error("no revocation list covers the certificate or an issuer of it; add the list of who issued it")]
+    Unlisted,
+    /// The list that covers the certificate is out of date.
+    #[error("the revocation list that covers the certificate counted until {}; get a newer one", moment(*until))]
+    ListStale {
+        /// Until when it counted.
+        until: UnixMillis,
+    },
+    /// The list is too large.
+    #[error("the list has {bytes} bytes of DER, more than {LIST_BYTES_MAX}; drop certificates that expired from it")]
+    ListTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The list has too many entries.
+    #[error("the list has more than {LIST_ENTRIES_MAX} entries; drop certificates that expired from it")]
+    ListTooLong,
+    /// The bytes are not the distinguished encoding of a list.
+    #[error("the list is not strict DER of X.509 CRL version 2 with nextUpdate and extensions; issue it again")]
+    ListMalformed,
+    /// The list has no number, or one that is negative or too long.
+    #[error("the list has no usable cRLNumber (not critical, 0 to 20 octets); issue it with one")]
+    ListNumber,
+    /// The list is to take effect later, or its dates are in the wrong order.
+    #[error("the list begins at {} and ends at {}; check the clock, or issue it again", moment(*begins), moment(*ends))]
+    ListDates {
+        /// Its thisUpdate.
+        begins: UnixMillis,
+        /// Its nextUpdate.
+        ends: UnixMillis,
+    },
+    /// The list tells only a part: some certificates, some reasons, the changes since another list, or other issuers'.
+    #[error("the list is partial, indirect or a delta; give the complete list of the issuer itself")]
+    ListPartial,
+    /// Nobody in the authority's bundle may have made the list.
+    #[error("the list's issuer is not in the authority's bundle, or its keyUsage lacks cRLSign; add it to the bundle")]
+    ListUnknownIssuer,
+    /// The issuer's key did not sign the list.
+    #[error("the signature of the list is not its issuer's; the list is damaged or forged")]
+    ListSignature,
+    /// There is a list of this issuer already.
+    #[error("there is another list of {issuer}; keep the newest")]
+    ListRepeated {
+        /// The issuer's name.
+        issuer: String,
+    },
+    /// A list is older than the one in force.
+    #[error("the revocation list of {issuer} has number {found}, and {in_force} is in force; give the newest list")]
+    ListOlder {
+        /// The issuer's name.
+        issuer: String,
+        /// Its number, in hexadecimal.
+        found: String,
+        /// The number of the one in force, in hexadecimal.
+        in_force: String,
+    },
+    /// Two different lists have one number.
+    #[error("the revocation list of {issuer} has number {number}, as the one in force, but says something else")]
+    ListAmbiguous {
+        /// The issuer's name.
+        issuer: String,
+        /// Their number, in hexadecimal.
+        number: String,
+    },
 }
 
 /// Writes an instant as RFC 3339 does; its milliseconds where it is in no year that has a number there.

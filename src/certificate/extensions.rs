@@ -88,6 +88,11 @@ impl<'a> Extensions<'a> {
         Ok(basic.intermediates_max)
     }
 
+    /// Tells whether an issuer may sign revocation lists.
+    pub(super) fn may_sign_lists(&self) -> bool {
+        self.key_usage.is_none_or(|usage| usage.crl_sign())
+    }
+
     /// Checks that the certificate may sign as a client, and not issue others.
     pub(super) fn check_client_leaf(&self) -> Result<(), Error> {
         self.check_known()?;
@@ -145,7 +150,7 @@ fn allows_client_auth(value: &[u8]) -> Result<bool, Error> {
 }
 
 /// Reads the key id of authorityKeyIdentifier (RFC 5280, section 4.2.1.1); the parser passes over its other fields.
-fn authority_key_id(value: &[u8]) -> Result<Option<&[u8]>, Error> {
+pub(super) fn authority_key_id(value: &[u8]) -> Result<Option<&[u8]>, Error> {
     let form = || {
         let mut outside = Reader::new(value);
         let mut fields = outside.enter(der::SEQUENCE)?;

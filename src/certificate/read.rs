@@ -6,12 +6,15 @@ use x509_parser::nom::Parser;
 use x509_parser::oid_registry::{
     OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA, OID_X509_COMMON_NAME,
 };
-use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Version};
 
 use super::extensions::Extensions;
 use super::{CERTIFICATE_BYTES_MAX, Error, SERIAL_OCTETS_MAX, der, shape};
 use crate::time::UnixMillis;
 use crate::types::{KeyId, MerchantId};
+
+/// A serial number or the number of a list: an unsigned integer, the most significant octet first.
+pub(super) type Serial = [u8; SERIAL_OCTETS_MAX];
 
 /// A certificate of strict form with a proper serial, one algorithm, dates in order and no extension twice.
 #[derive(Clone, Debug)]
@@ -49,12 +52,9 @@ impl<'a> Certificate<'a> {
         if self.x509.version() == X509Version::V3 { Ok(()) } else { Err(Error::Version) }
     }
 
-    /// Checks that the certificate was signed in a way that cannot be forged today (RFC 4055, section 5).
+    /// Checks that the certificate was signed in a way that cannot be forged today.
     pub(super) fn check_signature_algorithm(&self) -> Result<(), Error> {
-        let algorithm = &self.x509.signature_algorithm;
-        let accepted = [OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA];
-        let null = algorithm.parameters.as_ref().is_none_or(|parameters| parameters.tag() == Tag::Null);
-        if null && accepted.contains(&algorithm.algorithm) { Ok(()) } else { Err(Error::SignatureAlgorithm) }
+        check_signature_algorithm(&self.x509.signature_algorithm)
     }
 
     /// Checks that a key made the signature.
@@ -82,6 +82,11 @@ impl<'a> Certificate<'a> {
         hexadecimal(magnitude(self.x509.raw_serial()))
     }
 
+    /// Returns the serial as revocation lists are searched for it.
+    pub(super) fn serial_octets(&self) -> Option<Serial> {
+        serial_octets(self.x509.raw_serial())
+    }
+
     /// Returns the public key.
     pub(super) fn spki(&self) -> &SubjectPublicKeyInfo<'a> {
         &self.x509.tbs_certificate.subject_pki
@@ -101,6 +106,13 @@ impl<'a> Certificate<'a> {
     pub(super) fn issuer(&self) -> &'a [u8] {
         self.x509.tbs_certificate.issuer.as_raw()
     }
+}
+
+/// Checks that something was signed in a way that cannot be forged today (RFC 4055, section 5).
+pub(super) fn check_signature_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> Result<(), Error> {
+    let accepted = [OID_PKCS1_SHA256WITHRSA, OID_PKCS1_SHA384WITHRSA, OID_PKCS1_SHA512WITHRSA];
+    let null = algorithm.parameters.as_ref().is_none_or(|parameters| parameters.tag() == Tag::Null);
+    if null && accepted.contains(&algorithm.algorithm) { Ok(()) } else { Err(Error::SignatureAlgorithm) }
 }
 
 fn check_form(der: &[u8]) -> Result<(), Error> {
@@ -133,10 +145,21 @@ fn serial(contents: &[u8]) -> Result<KeyId, Error> {
     hexadecimal(contents).parse().map_err(|_| Error::Serial)
 }
 
+/// Returns a serial, padded in front; `None` where no certificate that is accepted here bears it.
+pub(super) fn serial_octets(contents: &[u8]) -> Option<Serial> {
+    let negative = contents.first().is_none_or(|first| first & 0x80 != 0);
+    if negative || contents.len() > SERIAL_OCTETS_MAX {
+        return None;
+    }
+    let mut octets = [0; SERIAL_OCTETS_MAX];
+    octets.iter_mut().rev().zip(contents.iter().rev()).for_each(|(octet, digit)| *octet = *digit);
+    Some(octets)
+}
+
 fn magnitude(integer: &[u8]) -> &[u8] {
     integer.strip_prefix(&[0]).unwrap_or(integer)
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -1,4 +1,4 @@
-//! The fields of a certificate, their order and their number (RFC 5280, section 4.1).
+//! The fields of a certificate and of a revocation list, their order and their number (RFC 5280, sections 4.1 and 5.1).
 //!
 //! Only the form; the values are read afterwards by the parser, which alone would pass over additional fields.
 
@@ -11,6 +11,25 @@ use super::der::{
 pub(super) fn is_certificate(input: &[u8]) -> bool {
     let mut reader = Reader::new(input);
     certificate(&mut reader).and_then(|()| reader.end()).is_some()
+}
+
+/// Tells whether the input is a revocation list of version 2 and nothing else (RFC 5280, section 5.1).
+pub(super) fn is_list(input: &[u8]) -> bool {
+    let mut reader = Reader::new(input);
+    list(&mut reader).and_then(|()| reader.end()).is_some()
+}
+
+/// Counts the entries of a revocation list, no further than one past `max`; `None` where it has no such form.
+pub(super) fn list_entries(input: &[u8], max: usize) -> Option<usize> {
+    let mut fields = Reader::new(input).enter(SEQUENCE)?.enter(SEQUENCE)?;
+    list_head(&mut fields)?;
+    let mut entries = fields.enter(SEQUENCE).unwrap_or_else(|| Reader::new(&[]));
+    let mut count = 0;
+    while count <= max && !entries.rest().is_empty() {
+        entries.take(SEQUENCE)?;
+        count += 1;
+    }
+    Some(count)
 }
 
 /// Tells whether the input is the public key of RSA (RFC 8017, appendix A.1.1).
@@ -49,6 +68,43 @@ fn to_be_signed(reader: &mut Reader<'_>) -> Option<()> {
     if let Some(mut tagged) = fields.enter(EXTENSIONS) {
         extensions(&mut tagged)?;
         tagged.end()?;
+    }
+    fields.end()
+}
+
+fn list(reader: &mut Reader<'_>) -> Option<()> {
+    let mut fields = reader.enter(SEQUENCE)?;
+    let mut signed = fields.enter(SEQUENCE)?;
+    list_head(&mut signed)?;
+    if let Some(mut entries) = signed.enter(SEQUENCE) {
+        while !entries.rest().is_empty() {
+            entry(&mut entries)?;
+        }
+    }
+    let mut tagged = signed.enter(LIST_EXTENSIONS)?;
+    extensions(&mut tagged)?;
+    tagged.end()?;
+    signed.end()?;
+    algorithm(&mut fields)?;
+    fields.take(BIT_STRING)?;
+    fields.end()
+}
+
+/// What stands before the entries; the next update must be there.
+fn list_head(fields: &mut Reader<'_>) -> Option<()> {
+    fields.take(INTEGER)?;
+    algorithm(fields)?;
+    name(fields)?;
+    time(fields)?;
+    time(fields)
+}
+
+fn entry(reader: &mut Reader<'_>) -> Option<()> {
+    let mut fields = reader.enter(SEQUENCE)?;
+    fields.take(INTEGER)?;
+    time(&mut fields)?;
+    if !fields.rest().is_empty() {
+        extensions(&mut fields)?;
     }
     fields.end()
 }
@@ -130,3 +186,6 @@ const VERSION: u8 = 0xa0;
 
 /// The explicit tag of the extensions.
 const EXTENSIONS: u8 = 0xa3;
+
+/// The explicit tag of the extensions of a revocation list.
+const LIST_EXTENSIONS: u8 = 0xa0;

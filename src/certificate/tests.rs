@@ -4,3 +4,4 @@ mod chain;
 mod corpus;
 mod draft;
 mod leaf;
+mod lists;

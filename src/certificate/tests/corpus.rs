@@ -7,12 +7,12 @@ use super::super::read::Certificate;
 use super::super::{AUTHORITY_CERTIFICATES_MAX, AUTHORITY_PEM_BYTES_MAX, Authority, Error, inspect, pem};
 use super::draft::{Draft, at, common_name, pem as to_pem, root_key};
 
-fn data(name: &str) -> PathBuf {
+pub(super) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/x509").join(name)
 }
 
 /// Every file below a directory with its bytes.
-fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("directory") {
         let path = entry.expect("entry").path();
