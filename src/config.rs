@@ -112,7 +112,7 @@ fn check(mut shape: Shape, folder: Folder<'_>, now: UnixMillis) -> Result<Config
     let upstream = listener::upstream(shape.upstream, folder)?;
     let listeners = listener::check(shape.listener, upstream.as_ref(), folder)?;
     let platform = platform::check(shape.platform.0, folder)?;
-    let authority = merchant::authority(shape.authority, folder)?;
+    let authority = merchant::authority(shape.authority, folder, now)?;
     let routes = gate::routes(gate.routes, shape.route, authority.is_some())?;
     let context =
         merchant::Context { folder, authority: authority.as_ref(), platform: &platform.keys, routes: &routes, now };

@@ -71,6 +71,8 @@ reasons! {
     CertificateExpired = "certificate_expired",
     /// The certificate or key is revoked.
     CertificateRevoked = "certificate_revoked",
+    /// The revocation list that would tell whether the certificate is revoked is missing or out of date.
+    RevocationUnknown = "revocation_unknown",
     /// The route demands an API certificate, and the signature was made with a bare key or none was shown by TLS.
     CertificateRequired = "certificate_required",
     /// The signature is made with MD5 where the merchant's key, or the route, wants HMAC-SHA256.

@@ -319,6 +319,12 @@ impl Control for Controller {
         // One at a time: else the older of two readings could be the last to be put in force.
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let config = config::load(source, self.clock.now()).map_err(|error| error.to_string())?;
+        let before = self.gate.admission().policy();
+        if let Some((after, before)) = config.policy.authority().zip(before.authority()) {
+            after
+                .check_follows(before)
+                .map_err(|error| format!("{}: authority.crl_files: {error}", source.display()))?;
+        }
         self.gate.admission().replace_policy(config.policy).map_err(|fault| fault.to_string())?;
         self.gate.replace_platform(config.platform);
         tracing::info!(file = %source.display(), "merchants, routes, limits and platform keys reloaded");

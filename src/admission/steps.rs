@@ -97,17 +97,16 @@ impl Stage<'_, '_> {
     fn demand_certificate(&self) -> Result<(), Reason> {
         let Identified { route, merchant, key, .. } = self.identified;
         let signed = key.is_certificate();
-        let shown = || {
-            let certificate = self.request.client_certificate;
-            certificate.is_some_and(|der| self.policy.vouches(der, merchant, self.moment.now))
-        };
-        let met = match route.certificate {
-            CertificateDemand::None => true,
-            CertificateDemand::Signature => signed,
+        match route.certificate {
+            CertificateDemand::None => Ok(()),
+            CertificateDemand::Signature if signed => Ok(()),
             // No certificate vouches for a secret: then what the peer shows is all there is.
-            CertificateDemand::Mtls => (signed || key.key.is_secret()) && shown(),
-        };
-        if met { Ok(()) } else { Err(Reason::CertificateRequired) }
+            CertificateDemand::Mtls if signed || key.key.is_secret() => {
+                let shown = self.request.client_certificate.ok_or(Reason::CertificateRequired)?;
+                self.policy.vouches(shown, merchant, self.moment.now)
+            }
+            CertificateDemand::Signature | CertificateDemand::Mtls => Err(Reason::CertificateRequired),
+        }
     }
 
     /// Claims the nonce. `true` where a trusted hop delivers a request again that was admitted before.

@@ -214,6 +214,14 @@ pub enum Problem {
         /// Why.
         source: certificate::Error,
     },
+    /// A revocation list cannot be used.
+    #[error("{}: {source}; write the path of a revocation list, in PEM or DER, that can be used here", .path.display())]
+    RevocationList {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: certificate::Error,
+    },
     /// A merchant's certificate is that of another merchant.
     #[error("{} was issued to merchant {found}, not to {expected}; write the path of a certificate whose subject CN is \
          {expected}", .path.display())]

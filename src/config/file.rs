@@ -2,7 +2,7 @@
 //! nobody else may open them.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,15 @@ impl<'f> Folder<'f> {
     /// # Errors
     /// [`Fault`] at `at` where it is not a readable file of UTF-8 of at most `bytes_max` bytes.
     pub fn text(&self, at: &At<'_>, name: &str, bytes_max: u64) -> Result<String, Fault> {
+        let path = self.path(name);
+        read(&path, bytes_max, Access::Any).and_then(|bytes| text(&path, bytes)).map_err(|problem| at.refuse(problem))
+    }
+
+    /// Reads a file of any content.
+    ///
+    /// # Errors
+    /// [`Fault`] at `at` where it is not a readable file of at most `bytes_max` bytes.
+    pub fn bytes(&self, at: &At<'_>, name: &str, bytes_max: u64) -> Result<Vec<u8>, Fault> {
         read(&self.path(name), bytes_max, Access::Any).map_err(|problem| at.refuse(problem))
     }
 
@@ -36,7 +45,9 @@ impl<'f> Folder<'f> {
     /// # Errors
     /// As [`Folder::text`], and where its mode is wider than 0600.
     pub fn secret(&self, at: &At<'_>, name: &str) -> Result<String, Fault> {
-        read(&self.path(name), PEM_BYTES_MAX, Access::OwnerOnly).map_err(|problem| at.refuse(problem))
+        let path = self.path(name);
+        let bytes = read(&path, PEM_BYTES_MAX, Access::OwnerOnly);
+        bytes.and_then(|bytes| text(&path, bytes)).map_err(|problem| at.refuse(problem))
     }
 }
 
@@ -49,7 +60,11 @@ enum Access {
     OwnerOnly,
 }
 
-fn read(path: &Path, bytes_max: u64, access: Access) -> Result<String, Problem> {
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Problem> {
+    String::from_utf8(bytes).map_err(|_| Problem::Content { path: path.to_owned(), expected: "text" })
+}
+
+fn read(path: &Path, bytes_max: u64, access: Access) -> Result<Vec<u8>, Problem> {
     let unreadable = |source| Problem::Unreadable { path: path.to_owned(), source };
     // Asked by name first: to open a pipe would wait for its other end.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -60,13 +75,10 @@ fn read(path: &Path, bytes_max: u64, access: Access) -> Result<String, Problem> 
     if access == Access::OwnerOnly && mode & 0o077 != 0 {
         return Err(Problem::Exposed { path: path.to_owned(), mode });
     }
-    let mut text = String::new();
-    match file.take(bytes_max.saturating_add(1)).read_to_string(&mut text) {
-        Ok(length) if u64::try_from(length).is_ok_and(|length| length <= bytes_max) => Ok(text),
+    let mut bytes = Vec::new();
+    match file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes) {
+        Ok(length) if u64::try_from(length).is_ok_and(|length| length <= bytes_max) => Ok(bytes),
         Ok(_) => Err(Problem::FileTooLong { path: path.to_owned(), bytes_max }),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(Problem::Content { path: path.to_owned(), expected: "text" })
-        }
         Err(source) => Err(unreadable(source)),
     }
 }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use rand::CryptoRng;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
+    RevokedCertParams, RsaKeySize, SerialNumber,
 };
+
+use ::time::OffsetDateTime;
 
 use crate::time::UnixMillis;
 use crate::types::{Invalid, KeyId, MerchantId};
@@ -128,6 +131,32 @@ impl Issuer {
         self.issue(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?, (serial, params))
     }
 
+    /// Makes a revocation list, in PEM: thisUpdate the day before, nextUpdate in so many days.
+    ///
+    /// # Errors
+    /// [`IssueError`] where a key id is no serial, or the list cannot be made.
+    pub fn revocation_list(&self, number: u64, revoked: &[KeyId], days: u64) -> Result<String, IssueError> {
+        let today = today(self.now)?;
+        let this_update = instant(today.saturating_sub(DAY_S))?;
+        let entry = |id: &KeyId| {
+            Ok(RevokedCertParams {
+                serial_number: SerialNumber::from(octets(id)?),
+                revocation_time: this_update,
+                reason_code: None,
+                invalidity_date: None,
+            })
+        };
+        let params = CertificateRevocationListParams {
+            this_update,
+            next_update: instant(today.saturating_add(days.saturating_mul(DAY_S)))?,
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect::<Result<_, IssueError>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.authority)?.pem()?)
+    }
+
     fn issue(&self, key: KeyPair, (serial, mut params): (KeyId, CertificateParams)) -> Result<Issued, IssueError> {
         params.use_authority_key_identifier_extension = true;
         params.is_ca = IsCa::ExplicitNoCa;
@@ -167,17 +196,33 @@ fn params(
     }
     let digits: String = serial.iter().map(|byte| format!("{byte:02X}")).collect();
     let id = digits.parse()?;
-    let today = u64::try_from(now.seconds()).map_err(|_| IssueError::Clock)? / DAY_S * DAY_S;
-    let instant = |seconds| {
-        let since = Duration::from_secs(seconds).try_into().map_err(|_| IssueError::Clock)?;
-        rcgen::date_time_ymd(1970, 1, 1).checked_add(since).ok_or(IssueError::Clock)
-    };
+    let today = today(now)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = subject;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     params.not_before = instant(today.saturating_sub(DAY_S))?;
     params.not_after = instant(today.saturating_add(days * DAY_S))?;
     Ok((id, params))
+}
+
+/// Returns the beginning of the day, in seconds since the epoch.
+fn today(now: UnixMillis) -> Result<u64, IssueError> {
+    Ok(u64::try_from(now.seconds()).map_err(|_| IssueError::Clock)? / DAY_S * DAY_S)
+}
+
+fn instant(seconds: u64) -> Result<OffsetDateTime, IssueError> {
+    let since = Duration::from_secs(seconds).try_into().map_err(|_| IssueError::Clock)?;
+    rcgen::date_time_ymd(1970, 1, 1).checked_add(since).ok_or(IssueError::Clock)
+}
+
+/// Reads the octets of a serial number.
+fn octets(serial: &KeyId) -> Result<Vec<u8>, IssueError> {
+    let digits = format!("{}{serial}", if serial.as_str().len() % 2 == 0 { "" } else { "0" });
+    let octet = |index: usize| {
+        let two = digits.get(index..index.saturating_add(2)).unwrap_or_default();
+        u8::from_str_radix(two, 16).map_err(|_| Invalid { expected: "a serial number in hexadecimal" }.into())
+    };
+    (0..digits.len()).step_by(2).map(octet).collect()
 }
 
 /// Length of a serial number: the longest that RFC 5280 allows, as the platform's are.

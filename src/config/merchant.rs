@@ -1,6 +1,8 @@
 //! Merchants: identity, keys, interfaces and measures, each checked by itself; the policy checks them together.
 
-use crate::certificate::{self, Authority};
+use std::time::Duration;
+
+use crate::certificate::{self, Authority, Revocation};
 use crate::front::PlatformKeys;
 use crate::merchant::{AppSpec, KeyOrigin, KeySpec, KeyStatus, Measure, MerchantSpec, Network, Route, Routes};
 use crate::signature::VerifyingKey;
@@ -26,18 +28,35 @@ pub(super) struct Context<'c> {
     pub now: UnixMillis,
 }
 
-/// Checks the section `authority`.
+/// Checks the section `authority`. A list that is out of date is no mistake of the file: a reload that suspends a merchant
+/// must not wait for one.
 pub(super) fn authority(
     shape: Option<Table<shape::Authority>>,
     folder: Folder<'_>,
+    now: UnixMillis,
 ) -> Result<Option<Authority>, Fault> {
     let Some(Table(shape)) = shape else { return Ok(None) };
     let section = ROOT.key("authority");
     let at = section.key("certificate_file");
     let pem = folder.text(&at, &shape.certificate_file, PEM_BYTES_MAX)?;
-    Authority::from_pem(&pem)
-        .map(Some)
-        .map_err(|source| at.refuse(Problem::Certificate { path: folder.path(&shape.certificate_file), source }))
+    let mut authority = Authority::from_pem(&pem)
+        .map_err(|source| at.refuse(Problem::Certificate { path: folder.path(&shape.certificate_file), source }))?;
+    few(&section.key("crl_files"), &shape.crl_files, CRL_FILES_MAX)?;
+    let grace = Duration::from_secs(within(&section.key("crl_grace_s"), shape.crl_grace_s, 0..=CRL_GRACE_S_MAX)?);
+    for (index, name) in shape.crl_files.iter().enumerate() {
+        let at = section.item("crl_files", index);
+        let list = folder.bytes(&at, name, CRL_BYTES_MAX)?;
+        authority
+            .add_list(&list, grace, now)
+            .map_err(|source| at.refuse(Problem::RevocationList { path: folder.path(name), source }))?;
+    }
+    for list in authority.lists().filter(|list| list.until < now) {
+        tracing::warn!(
+            issuer = list.issuer,
+            "the revocation list is out of date: requests signed with certificates of this issuer are refused"
+        );
+    }
+    Ok(Some(authority))
 }
 
 /// Checks the sections `merchant`.
@@ -198,8 +217,11 @@ fn certified(
     }
     let key = VerifyingKey::from_spki_der(&checked.spki_der)
         .map_err(|source| at.refuse(Problem::Key { path: path(), source }))?;
-    let origin = KeyOrigin::Certificate { not_before: checked.not_before, not_after: checked.not_after };
-    Ok((checked.serial, key, origin))
+    let certificate::Checked { serial, not_before, not_after, revocation, .. } = checked;
+    if revocation == Revocation::Unlisted {
+        return Err(unusable(certificate::Error::Unlisted));
+    }
+    Ok((serial, key, KeyOrigin::Certificate { not_before, not_after, revocation }))
 }
 
 fn bare(at: &At<'_>, name: &str, folder: Folder<'_>) -> Result<VerifyingKey, Fault> {
@@ -286,6 +308,15 @@ fn measure(at: &At<'_>, shape: shape::Measure) -> Result<Measure, Fault> {
 
 /// Most merchants.
 const MERCHANTS_MAX: usize = 100_000;
+
+/// Most files of revocation lists: one of each issuer.
+const CRL_FILES_MAX: usize = certificate::AUTHORITY_CERTIFICATES_MAX;
+
+/// Largest file of a revocation list, in bytes.
+const CRL_BYTES_MAX: u64 = certificate::LIST_FILE_BYTES_MAX as u64;
+
+/// Longest time that a revocation list may count after its nextUpdate, in seconds: a week.
+const CRL_GRACE_S_MAX: u64 = 7 * 86_400;
 
 /// Most keys, interfaces, measures or sources of one merchant, and appids of one interface.
 const ITEMS_MAX: usize = 64;

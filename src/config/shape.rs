@@ -220,6 +220,10 @@ pub(super) enum PlatformKeyKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct Authority {
     pub certificate_file: String,
+    #[serde(default)]
+    pub crl_files: Vec<String>,
+    #[serde(default)]
+    pub crl_grace_s: u64,
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use super::limit::{Limit, LimitProblem};
 use super::measures::Measures;
 use super::route::{Route, Routes};
 use super::spec::{AppSpec, KeyOrigin, KeySpec, KeyStatus, LimitSpec, MerchantSpec, Network, OverrideSubject};
-use crate::certificate::Authority;
+use crate::certificate::{self, Authority, Revocation};
 use crate::reason::Reason;
 use crate::request::Trust;
 use crate::share::Share;
@@ -222,13 +222,28 @@ impl Policy {
         self
     }
 
+    /// Returns the authority of API certificates, with its revocation lists.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
     /// Judges the certificate that a TLS peer proved to hold: does it vouch for this merchant now?
-    pub fn vouches(&self, certificate_der: &[u8], merchant: &Merchant, now: UnixMillis) -> bool {
-        let checked = self.authority.as_ref().and_then(|authority| authority.check(certificate_der, now).ok());
-        checked.is_some_and(|checked| {
-            let registered = merchant.key(&checked.serial);
-            checked.merchant == merchant.id && registered.is_some_and(|key| key.in_force(now).is_ok())
-        })
+    ///
+    /// # Errors
+    /// [`Reason::CertificateRequired`] where it does not, and [`Reason::RevocationUnknown`] where it would, but for a
+    /// revocation list that is missing or out of date.
+    pub fn vouches(&self, certificate_der: &[u8], merchant: &Merchant, now: UnixMillis) -> Result<(), Reason> {
+        let authority = self.authority.as_ref().ok_or(Reason::CertificateRequired)?;
+        let checked = authority.check(certificate_der, now).map_err(|error| match error {
+            certificate::Error::Unlisted | certificate::Error::ListStale { .. } => Reason::RevocationUnknown,
+            _ => Reason::CertificateRequired,
+        })?;
+        let registered = merchant.key(&checked.serial).filter(|_| checked.merchant == merchant.id);
+        match registered.map(|key| key.in_force(now)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(Reason::RevocationUnknown)) => Err(Reason::RevocationUnknown),
+            Some(Err(_)) | None => Err(Reason::CertificateRequired),
+        }
     }
 
     /// Takes over what its merchants hold of the bounded tables, and notes those that are new: `known` outlives snapshots,
@@ -467,10 +482,14 @@ impl ApiKey {
             KeyStatus::Retiring { until } if now >= until => return Err(Reason::CertificateExpired),
             KeyStatus::Active | KeyStatus::Retiring { .. } => {}
         }
-        match self.origin {
-            KeyOrigin::Certificate { not_before, .. } if now < not_before => Err(Reason::CertificateNotYetValid),
-            KeyOrigin::Certificate { not_after, .. } if now > not_after => Err(Reason::CertificateExpired),
-            KeyOrigin::Certificate { .. } | KeyOrigin::Bare => Ok(()),
+        let KeyOrigin::Certificate { not_before, not_after, revocation } = self.origin else { return Ok(()) };
+        match revocation {
+            Revocation::Revoked => Err(Reason::CertificateRevoked),
+            _ if now < not_before => Err(Reason::CertificateNotYetValid),
+            _ if now > not_after => Err(Reason::CertificateExpired),
+            Revocation::Unlisted => Err(Reason::RevocationUnknown),
+            Revocation::NotListed { until } if now > until => Err(Reason::RevocationUnknown),
+            Revocation::NotListed { .. } | Revocation::NotAsked => Ok(()),
         }
     }
 

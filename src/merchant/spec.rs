@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::certificate::Revocation;
 use crate::signature::VerifyingKey;
 use crate::time::{CalendarRule, UnixMillis};
 use crate::types::{
@@ -59,6 +60,8 @@ pub enum KeyOrigin {
         not_before: UnixMillis,
         /// Last instant of validity.
         not_after: UnixMillis,
+        /// What revocation lists say of it.
+        revocation: Revocation,
     },
     /// The configuration alone.
     Bare,

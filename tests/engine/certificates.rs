@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SerialNumber, date_time_ymd,
 };
-use tollgate::certificate::Authority;
+use tollgate::certificate::{Authority, Revocation};
 use tollgate::merchant::{CertificateDemand, KeyOrigin, KeySpec, KeyStatus, MerchantSpec};
 use tollgate::reason::Reason;
 use tollgate::time::UnixMillis;
@@ -103,7 +103,7 @@ fn a_certificate_that_is_not_registered_or_not_in_force_is_refused() {
         merchant.keys.push(key(0, SERIAL));
         let years = UnixMillis(NOW.0 + 100 * 86_400_000);
         merchant.keys.first_mut().expect("a key").origin =
-            KeyOrigin::Certificate { not_before: UnixMillis(0), not_after: years };
+            KeyOrigin::Certificate { not_before: UnixMillis(0), not_after: years, revocation: Revocation::NotAsked };
     });
     let _valid = later.admit(&refund(Some(leaf.clone())));
     later.now = UnixMillis(later.now.0 + 60 * 86_400_000);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tollgate::admission::{Admission, Batch, Decision, Engine, Refusal, Shared, SharedParts, Stake, UsageQuery};
-use tollgate::certificate::Authority;
+use tollgate::certificate::{Authority, Revocation};
 use tollgate::journal::{Journal, Recent, Shelf};
 use tollgate::merchant::{
     AppSpec, HoldRules, KeyOrigin, KeySpec, KeyStatus, LimitSpec, MerchantSpec, Policy, Predicate, Refunds,
@@ -246,13 +246,19 @@ pub fn key(index: usize, id: &str) -> KeySpec {
 /// Registers a key that an API certificate vouches for, valid an hour around noon.
 pub fn certified(index: usize, id: &str) -> KeySpec {
     let (not_before, not_after) = (UnixMillis(NOW.0 - 1_800_000), UnixMillis(NOW.0 + 1_800_000));
-    KeySpec { origin: KeyOrigin::Certificate { not_before, not_after }, ..key(index, id) }
+    KeySpec {
+        origin: KeyOrigin::Certificate { not_before, not_after, revocation: Revocation::NotAsked },
+        ..key(index, id)
+    }
 }
 
 /// Registers a key that an API certificate vouches for whatever the clock says.
 pub fn always_certified(index: usize, id: &str) -> KeySpec {
     let (not_before, not_after) = (UnixMillis(0), UnixMillis(i64::MAX));
-    KeySpec { origin: KeyOrigin::Certificate { not_before, not_after }, ..key(index, id) }
+    KeySpec {
+        origin: KeyOrigin::Certificate { not_before, not_after, revocation: Revocation::NotAsked },
+        ..key(index, id)
+    }
 }
 
 /// Makes a limit on all payments without a ceiling yet.

@@ -1,6 +1,7 @@
 //! Recorded requests of real clients, decided at the time of their recording.
 
 use tollgate::admission::{Batch, Decision};
+use tollgate::certificate::Revocation;
 use tollgate::merchant::{AppSpec, KeyOrigin, KeySpec, KeyStatus, MerchantSpec, SubjectPart};
 use tollgate::reason::Reason;
 use tollgate::signature::Scheme as _;
@@ -27,8 +28,11 @@ fn gate(captures: &Captures, origin: KeyOrigin) -> Gate {
 }
 
 /// The validity of the certificate in the recording, generously.
-const CERTIFICATE: KeyOrigin =
-    KeyOrigin::Certificate { not_before: UnixMillis::from_seconds(1_795_000_000), not_after: UnixMillis(i64::MAX) };
+const CERTIFICATE: KeyOrigin = KeyOrigin::Certificate {
+    not_before: UnixMillis::from_seconds(1_795_000_000),
+    not_after: UnixMillis(i64::MAX),
+    revocation: Revocation::NotAsked,
+};
 
 fn recorded_at(capture: &Capture) -> UnixMillis {
     let request = capture.request();

@@ -79,6 +79,7 @@ pub(super) fn make(folder: &Path, now: UnixMillis) -> Result<(Accounts, Platform
     let files = [
         ("deployment.key", format!("{}{}", unique(), unique())),
         ("authority/certificate.pem", issuer.certificate_pem()),
+        ("authority/revoked.pem", issuer.revocation_list(1, &[], LIST_DAYS.unsigned_abs())?),
         ("tls/certificate.pem", server.certificate_pem),
         ("tls/private_key.pem", server.private_key_pem),
         ("platform/certificate.pem", certificate.certificate_pem.clone()),
@@ -100,6 +101,9 @@ pub(super) fn make(folder: &Path, now: UnixMillis) -> Result<(Accounts, Platform
     };
     Ok((accounts(&store, &stall)?, platform))
 }
+
+/// How long the revocation list counts, in days.
+pub(super) const LIST_DAYS: i64 = 10;
 
 /// Makes random bytes.
 pub(super) fn random_bytes<const N: usize>() -> [u8; N] {

@@ -91,6 +91,7 @@ pub(super) fn case(reason: Reason) -> Case {
         Reason::CertificateNotYetValid => other_times::certificate_not_yet_valid(),
         Reason::CertificateExpired => other_times::certificate_expired(),
         Reason::CertificateRevoked => authentic::certificate_revoked(),
+        Reason::RevocationUnknown => other_times::revocation_unknown(),
         Reason::CertificateRequired => authentic::certificate_required(),
         Reason::SignTypeForbidden => api_v2::sign_type_forbidden(),
         Reason::NonceReplayed => authentic::nonce_replayed(),

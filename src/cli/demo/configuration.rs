@@ -24,11 +24,21 @@ pub(super) enum Recorded {
     OnItsOwn,
 }
 
+/// Whether a gate goes by revocation lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// It does not: the case is about something else.
+    None,
+    /// By that of the demo's authority.
+    Own,
+}
+
 /// What differs between the gates.
 #[derive(Clone)]
 pub(super) struct Bounds {
     pub limits: Limits,
     pub recorded: Recorded,
+    pub lists: Lists,
     /// Worker threads; 0 means one per core.
     pub workers: u32,
     pub upstream: String,
@@ -52,6 +62,7 @@ impl Bounds {
         Self {
             limits: Limits::Own,
             recorded: Recorded::OnItsOwn,
+            lists: Lists::None,
             workers: 0,
             upstream,
             answer_timeout_ms: 10_000,
@@ -90,7 +101,12 @@ impl Bounds {
                  {JOURNAL_BYTES_MIN}"
             ),
         };
-        let values: [(&str, &dyn std::fmt::Display); 17] = [
+        let lists = match self.lists {
+            Lists::None => "",
+            Lists::Own => "crl_files = [\"authority/revoked.pem\"]",
+        };
+        let values: [(&str, &dyn std::fmt::Display); 18] = [
+            ("lists", &lists),
             ("journal", &journal),
             ("presets", &presets),
             ("workers", &self.workers),

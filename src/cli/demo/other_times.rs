@@ -3,8 +3,10 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use super::accounts::LIST_DAYS;
 use super::cases::{Case, Expected};
 use super::client::Answer;
+use super::configuration::{Bounds, Lists};
 use super::request::Message;
 use super::world::{ManualClock, World};
 use super::{DemoError, request::Payment};
@@ -33,6 +35,21 @@ pub(super) fn certificate_expired() -> Case {
     })
 }
 
+pub(super) fn revocation_unknown() -> Case {
+    Expected::unsigned(503, "SERVICE_UNAVAILABLE").after("the revocation list has expired", |world| {
+        Box::pin(async move {
+            let lists = Bounds { lists: Lists::Own, ..world.small() };
+            let then = |days: i64| UnixMillis(SystemClock.now().0 + days * DAY_MS);
+            let echo = || world.accounts.store.echo("hello");
+            let fresh = at_gate(world, ("listed", lists.clone()), then(0), echo()).await?;
+            if fresh.status != 200 {
+                return Err(DemoError::Unexpected { status: fresh.status, code: fresh.code() });
+            }
+            at_gate(world, ("list-expired", lists), then(LIST_DAYS + 2), echo()).await
+        })
+    })
+}
+
 /// A bare key has no validity, so that the payment comes as far as the limits.
 pub(super) fn clock_out_of_range() -> Case {
     Expected::signed(503, "SERVICE_UNAVAILABLE").after("a payment in the year 2150", |world| {
@@ -56,8 +73,17 @@ pub(super) fn instant(local: DateTime) -> Result<UnixMillis, DemoError> {
 
 /// Sends a message, dated so, to a gate whose clock stands at that instant.
 async fn at(world: &World, name: &str, then: UnixMillis, message: Message) -> Result<Answer, DemoError> {
+    at_gate(world, (name, world.small()), then, message).await
+}
+
+async fn at_gate(
+    world: &World,
+    (name, bounds): (&str, Bounds),
+    then: UnixMillis,
+    message: Message,
+) -> Result<Answer, DemoError> {
     let clock = ManualClock::at(then);
-    world.at_gate(name, world.small(), clock, async |gate| gate.send(message.at(then)).await).await
+    world.at_gate(name, bounds, clock, async |gate| gate.send(message.at(then)).await).await
 }
 
 /// A day, in milliseconds.

@@ -63,6 +63,7 @@ fn retries_soon(reason: Reason) -> bool {
         JournalFull,
         JournalFailed,
         ClockSteppedBack,
+        RevocationUnknown,
         NonceTableFull,
         NonceShareFull,
         OrderTableFull,

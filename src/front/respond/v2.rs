@@ -114,6 +114,7 @@ pub const fn code(reason: Reason) -> &'static str {
         | Reason::JournalFull
         | Reason::JournalFailed
         | Reason::ClockSteppedBack
+        | Reason::RevocationUnknown
         | Reason::NonceTableFull
         | Reason::OrderTableFull
         | Reason::OrderInFlight

@@ -143,6 +143,15 @@ pub const fn wire(reason: Reason) -> Wire {
             "商户API证书已被吊销，请申请新证书，改用新证书签名",
             "the API certificate is revoked: apply for a new one and sign with it",
         ),
+        Reason::RevocationUnknown => Wire::new(
+            503,
+            "SERVICE_UNAVAILABLE",
+            NO_LISTED_CODE,
+            "平台暂时无法核实商户API证书的状态，请稍后用相同参数重试",
+            "the platform cannot tell at the moment whether the API certificate is revoked: retry later with the same \
+             parameters",
+        )
+        .retry_after_s(RETRY_LATER_S),
         Reason::CertificateRequired => Wire::new(
             403,
             "NO_AUTH",
