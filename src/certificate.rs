@@ -33,7 +33,7 @@ pub use pem::pem_to_der;
 #[derive(Clone, Debug)]
 pub struct Authority {
     issuers: Arc<[Issuer]>,
-    /// At most one of each issuer.
+    /// At most one of each issuer and key.
     lists: Vec<List>,
 }
 
@@ -125,7 +125,7 @@ impl Authority {
     }
 
     /// Has certificates looked up in a revocation list too, PEM or DER, for `grace` after its nextUpdate. Once there is one
-    /// list, every certificate between a merchant's and the root needs one of its issuer that covers it.
+    /// list, every certificate between a merchant's and the root needs one that its issuer signed, with the same key.
     ///
     /// # Errors
     /// [`Error`] where the list is malformed, partial, too large, of the future, not numbered, not signed by an issuer of the
@@ -186,14 +186,14 @@ impl Authority {
     /// [`Error::Unlisted`] and [`Error::ListStale`].
     pub fn check_ignoring_validity(&self, leaf_der: &[u8], now: UnixMillis) -> Result<Checked, Error> {
         let (leaf, merchant) = read_leaf(leaf_der)?;
-        let intermediates = chain::find(&self.issuers, &leaf, now)?;
+        let path = chain::find(&self.issuers, &leaf, now)?;
         Ok(Checked {
             merchant,
             serial: leaf.serial,
             not_before: leaf.not_before,
             not_after: leaf.not_after,
             spki_der: leaf.spki().raw.to_vec(),
-            revocation: revocation::judge(&self.lists, &self.issuers, &leaf, &intermediates),
+            revocation: revocation::judge(&self.lists, &leaf, &path),
         })
     }
 }

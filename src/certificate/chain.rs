@@ -13,8 +13,6 @@ use crate::time::UnixMillis;
 pub(super) struct Issuer {
     der: Vec<u8>,
     serial: Serial,
-    /// Who issued it, as encoded.
-    issuer: Vec<u8>,
     subject: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
     spki_der: Vec<u8>,
@@ -25,8 +23,8 @@ pub(super) struct Issuer {
     signs_lists: bool,
 }
 
-/// The indices of the intermediates between a leaf and an anchor.
-pub(super) type Intermediates = ArrayVec<usize, { CHAIN_CERTIFICATES_MAX - 2 }>;
+/// The issuers of a chain, from that of the leaf to the anchor.
+pub(super) type Path<'a> = ArrayVec<&'a Issuer, { CHAIN_CERTIFICATES_MAX - 1 }>;
 
 impl Issuer {
     /// Reads and checks a certificate of the authority, all but its validity at an instant and who issued it.
@@ -45,7 +43,6 @@ impl Issuer {
         }
         Ok(Self {
             serial: certificate.serial_octets().ok_or(Error::Serial)?,
-            issuer: certificate.issuer().to_vec(),
             signs_lists: certificate.extensions.may_sign_lists(),
             subject: certificate.subject().to_vec(),
             subject_key_id: certificate.extensions.subject_key_id.map(<[u8]>::to_vec),
@@ -63,9 +60,14 @@ impl Issuer {
         self.anchor
     }
 
-    /// Returns its serial and the encoded name of who issued it.
-    pub(super) fn issued(&self) -> (&Serial, &[u8]) {
-        (&self.serial, &self.issuer)
+    /// Returns its serial number.
+    pub(super) fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// Tells whether it has this name and this key, as encoded.
+    pub(super) fn is(&self, name: &[u8], spki_der: &[u8]) -> bool {
+        self.subject == name && self.spki_der == spki_der
     }
 
     /// Returns its public key where it may sign lists under this name, and this key id where both have one.
@@ -104,14 +106,15 @@ impl Issuer {
     }
 }
 
-/// Finds a chain from a certificate to an anchor, all of whose issuers are valid at `now`; returns what stands between.
+/// Finds a chain from a certificate to an anchor, all of whose issuers are valid at `now`; returns its issuers.
 ///
 /// # Errors
 /// [`Error`] says why the first candidate was refused, or that there was none.
-pub(super) fn find(issuers: &[Issuer], leaf: &Certificate<'_>, now: UnixMillis) -> Result<Intermediates, Error> {
-    let mut search = Search { issuers, now, checks_left: SIGNATURE_CHECKS_MAX, intermediates: ArrayVec::new() };
+pub(super) fn find<'a>(issuers: &'a [Issuer], leaf: &Certificate<'_>, now: UnixMillis) -> Result<Path<'a>, Error> {
+    let mut search =
+        Search { issuers, now, checks_left: SIGNATURE_CHECKS_MAX, intermediates: ArrayVec::new(), path: Path::new() };
     search.climb(leaf)?;
-    Ok(search.intermediates)
+    Ok(search.path)
 }
 
 /// A depth-first search; every step down a branch costs a signature check, of which there are only so many.
@@ -120,7 +123,9 @@ struct Search<'a> {
     now: UnixMillis,
     checks_left: u32,
     /// The intermediates between the leaf and the issuer in question: the leaf and the anchor are not among them.
-    intermediates: Intermediates,
+    intermediates: ArrayVec<usize, { CHAIN_CERTIFICATES_MAX - 2 }>,
+    /// The chain that was found.
+    path: Path<'a>,
 }
 
 impl<'a> Search<'a> {
@@ -140,18 +145,18 @@ impl<'a> Search<'a> {
         Err(refusal.unwrap_or(Error::UnknownIssuer))
     }
 
-    fn climb_through(&mut self, child: &Certificate<'_>, index: usize, issuer: &Issuer) -> Result<(), Error> {
+    fn climb_through(&mut self, child: &Certificate<'_>, index: usize, issuer: &'a Issuer) -> Result<(), Error> {
         issuer.check_validity(self.now)?;
         issuer.check_intermediates_below(self.intermediates.len())?;
         self.check_signature(child, issuer)?;
         if issuer.anchor {
+            let below = self.intermediates.iter().filter_map(|index| self.issuers.get(*index));
+            self.path = below.chain([issuer]).collect();
             return Ok(());
         }
         self.intermediates.try_push(index).map_err(|_| Error::ChainTooLong)?;
         let above = Certificate::read(&issuer.der).and_then(|certificate| self.climb(&certificate));
-        if above.is_err() {
-            self.intermediates.pop();
-        }
+        self.intermediates.pop();
         above
     }
 

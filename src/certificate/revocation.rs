@@ -11,7 +11,7 @@ use x509_parser::oid_registry::{
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
 
-use super::chain::{Intermediates, Issuer};
+use super::chain::{Issuer, Path};
 use super::read::{self, Certificate, Serial, hexadecimal, serial_octets};
 use super::{
     Error, LIST_AHEAD_MS_MAX, LIST_BYTES_MAX, LIST_ENTRIES_MAX, LIST_FILE_BYTES_MAX, ListFacts, Revocation, der,
@@ -22,8 +22,9 @@ use crate::time::UnixMillis;
 /// A list that its issuer signed.
 #[derive(Clone, Debug)]
 pub(super) struct List {
-    /// The issuer's name, as encoded.
+    /// The issuer's name and the key that signed, as encoded: certificates of another key are another list's.
     issuer: Vec<u8>,
+    spki_der: Vec<u8>,
     /// The issuer's name, for people.
     issuer_text: String,
     number: Serial,
@@ -52,7 +53,7 @@ impl List {
         read::check_signature_algorithm(&list.signature_algorithm)?;
         let stated = Stated::read(list.extensions())?;
         let issuer = list.tbs_cert_list.issuer.as_raw();
-        check_signature(&list, issuers, stated.key_id)?;
+        let spki_der = check_signature(&list, issuers, stated.key_id)?;
         let begins = UnixMillis::from_seconds(list.last_update().timestamp());
         let ends = list.next_update().ok_or(Error::ListMalformed)?.timestamp();
         let ends = UnixMillis::from_seconds(ends);
@@ -70,6 +71,7 @@ impl List {
         let digest = ring::digest::digest(&ring::digest::SHA256, der);
         Ok(Self {
             issuer: issuer.to_vec(),
+            spki_der,
             issuer_text: list.issuer().to_string(),
             number: stated.number,
             digest: digest.as_ref().try_into().map_err(|_| Error::ListMalformed)?,
@@ -90,9 +92,9 @@ impl List {
         ListFacts { issuer: &self.issuer_text, next_update, until, entries: self.revoked.len() }
     }
 
-    /// Tells whether two lists are of one issuer.
+    /// Tells whether two lists are of one issuer and key.
     pub(super) fn is_of_issuer_of(&self, other: &Self) -> bool {
-        self.issuer == other.issuer
+        (&self.issuer, &self.spki_der) == (&other.issuer, &other.spki_der)
     }
 
     /// Checks that this list may take the place of an earlier one of its issuer: its number never goes back.
@@ -110,27 +112,19 @@ impl List {
 }
 
 /// Tells what lists say of a certificate and of every intermediate above it; the worst of it counts.
-pub(super) fn judge(
-    lists: &[List],
-    issuers: &[Issuer],
-    leaf: &Certificate<'_>,
-    intermediates: &Intermediates,
-) -> Revocation {
+pub(super) fn judge(lists: &[List], leaf: &Certificate<'_>, path: &Path<'_>) -> Revocation {
     if lists.is_empty() {
         return Revocation::NotAsked;
     }
-    let serial = leaf.serial_octets();
-    let leaf = serial.as_ref().map(|serial| (serial, leaf.issuer()));
-    let above = intermediates.iter().map(|index| issuers.get(*index).map(Issuer::issued));
-    std::iter::once(leaf)
-        .chain(above)
-        .map(|issued| issued.map_or(Revocation::Unlisted, |(serial, issuer)| judge_one(lists, serial, issuer)))
-        .reduce(Revocation::and)
-        .unwrap_or(Revocation::Unlisted)
+    let Some(serial) = leaf.serial_octets() else { return Revocation::Unlisted };
+    let serials = std::iter::once(&serial).chain(path.iter().map(|issuer| issuer.serial()));
+    // The anchor's serial is left over: nobody above it could revoke it.
+    let links = serials.zip(path.iter());
+    links.map(|(serial, issuer)| judge_one(lists, serial, issuer)).fold(Revocation::NotAsked, Revocation::and)
 }
 
-fn judge_one(lists: &[List], serial: &Serial, issuer: &[u8]) -> Revocation {
-    match lists.iter().find(|list| list.issuer == issuer) {
+fn judge_one(lists: &[List], serial: &Serial, issuer: &Issuer) -> Revocation {
+    match lists.iter().find(|list| issuer.is(&list.issuer, &list.spki_der)) {
         None => Revocation::Unlisted,
         Some(list) if list.revoked.binary_search(serial).is_ok() => Revocation::Revoked,
         Some(list) => Revocation::NotListed { until: list.until },
@@ -164,15 +158,15 @@ fn check_signature(
     list: &CertificateRevocationList<'_>,
     issuers: &[Issuer],
     key_id: Option<&[u8]>,
-) -> Result<(), Error> {
+) -> Result<Vec<u8>, Error> {
     let name = list.tbs_cert_list.issuer.as_raw();
     let mut keys = issuers.iter().filter_map(|issuer| issuer.list_key(name, key_id)).peekable();
     if keys.peek().is_none() {
         return Err(Error::ListUnknownIssuer);
     }
     let whole = list.signature_value.unused_bits == 0;
-    let signed = whole && keys.any(|key| list.verify_signature(&key).is_ok());
-    if signed { Ok(()) } else { Err(Error::ListSignature) }
+    let signer = keys.find(|key| whole && list.verify_signature(key).is_ok());
+    signer.map(|key| key.raw.to_vec()).ok_or(Error::ListSignature)
 }
 
 /// What the extensions of a list say (RFC 5280, section 5.2).

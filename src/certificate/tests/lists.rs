@@ -290,6 +290,20 @@ fn there_is_one_list_of_each_issuer() {
 }
 
 #[test]
+fn a_list_covers_what_its_own_key_issued_even_where_names_are_one() {
+    let roots = [root_key(), intermediate_key()].map(|key| Draft::authority(ROOT, ROOT, key).sign(key));
+    let leaf = |key| Draft { serial: vec![5], issuer: common_name(ROOT), ..Draft::merchant() }.sign(key);
+    let mut authority = Authority::from_pem(&super::draft::pem(&roots)).expect("authority");
+    let add =
+        |authority: &mut Authority, list: ListDraft, key| authority.add_list(&list.sign(key), Duration::ZERO, now());
+    add(&mut authority, ListDraft::of(ROOT).revoking(&[5]), root_key()).expect("a list");
+    assert_eq!(authority.check(&leaf(root_key()), now()), Err(Error::Revoked));
+    assert_eq!(authority.check(&leaf(intermediate_key()), now()), Err(Error::Unlisted));
+    add(&mut authority, ListDraft::of(ROOT), intermediate_key()).expect("a list of the other key");
+    assert!(authority.check(&leaf(intermediate_key()), now()).is_ok());
+}
+
+#[test]
 fn the_number_of_a_list_never_goes_back_and_means_one_list() {
     let one = |draft: &ListDraft| with(&[draft.sign(intermediate_key())], Duration::ZERO).expect("a list");
     let at_7 = one(&ListDraft::of(USER));
