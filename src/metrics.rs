@@ -57,6 +57,8 @@ pub struct Readings {
     pub merchant_certificate_days_left_min: Option<f64>,
     /// Days until the first platform certificate expires; `None` without certificates, negative once expired.
     pub platform_certificate_days_left_min: Option<f64>,
+    /// Days until the first revocation list stops counting; `None` where there is none.
+    pub revocation_list_days_left_min: Option<f64>,
     /// Merchants in the policy in force.
     pub merchants: u64,
     /// Bodies held, in bytes.

@@ -17,6 +17,7 @@ use crate::admin::{self, Control, SettleFacts};
 use crate::admission::{
     Engine, SettleAs, SettleFault, Settled, Settlement, Shared, SharedParts, Usage, UsageFault, UsageQuery,
 };
+use crate::certificate::Authority;
 use crate::config::{self, Config};
 use crate::front::{
     self, Address, Gate, GateParts, Listener, PlatformKeyKind, Safety, SignerPool, Socket, WorkerParts, bind,
@@ -389,6 +390,7 @@ impl Gauges for Observed {
             let seconds = until.seconds().saturating_sub(now.seconds());
             Duration::from_secs(seconds.unsigned_abs()).as_secs_f64() / 86_400.0 * if seconds < 0 { -1.0 } else { 1.0 }
         };
+        let lists = policy.authority().into_iter().flat_map(Authority::lists);
         let merchants = policy.merchants().flat_map(|merchant| merchant.keys());
         let merchants = merchants.filter(|key| key.in_force(now).is_ok()).filter_map(|key| key.not_after());
         let platform = self.gate.platform();
@@ -412,6 +414,7 @@ impl Gauges for Observed {
             settlements: settlements(admission),
             merchant_certificate_days_left_min: merchants.map(days_left).min_by(f64::total_cmp),
             platform_certificate_days_left_min: platform.map(days_left).min_by(f64::total_cmp),
+            revocation_list_days_left_min: lists.map(|list| days_left(list.until)).min_by(f64::total_cmp),
             merchants: count(policy.merchants().count()),
             bodies_bytes: count(self.gate.bodies_bytes()),
             answers_bytes: count(self.gate.answers_bytes()),

@@ -131,6 +131,8 @@ fn write_state(readings: &Readings, page: &mut Page<'_>) -> fmt::Result {
     let merchant = readings.merchant_certificate_days_left_min.map(|days| ("merchant", days));
     let platform = readings.platform_certificate_days_left_min.map(|days| ("platform", days));
     page.gauges(&families::CERTIFICATE_DAYS_LEFT, "kind", merchant.into_iter().chain(platform))?;
+    let mut lists = page.open(&families::REVOCATION_LIST_DAYS_LEFT)?;
+    readings.revocation_list_days_left_min.map_or(Ok(()), |days| lists.encode_gauge(&days))?;
     page.gauge(&families::MERCHANTS, readings.merchants)?;
     page.gauge(&families::CONNECTIONS, readings.connections)?;
     page.gauge(&families::BODIES_BYTES, readings.bodies_bytes)?;

@@ -236,6 +236,15 @@ pub(super) static CERTIFICATE_DAYS_LEFT: Family = Family {
            when it falls under 30, renew.",
 };
 
+pub(super) static REVOCATION_LIST_DAYS_LEFT: Family = Family {
+    name: "tollgate_revocation_list_days_left",
+    unit: None,
+    kind: MetricType::Gauge,
+    help: "Days until the first revocation list stops counting, negative once it has: what it covers is refused then with \
+           revocation_unknown. It should rise with every reload that brings a newer list; when it falls under 1, find out \
+           why none came.",
+};
+
 pub(super) static MERCHANTS: Family = Family {
     name: "tollgate_merchants",
     unit: None,
@@ -354,7 +363,7 @@ pub(super) static BUILD: Family = Family {
 
 /// Every family, for the tests.
 #[cfg(test)]
-pub(super) static ALL: [&Family; 41] = [
+pub(super) static ALL: [&Family; 42] = [
     &DECISIONS,
     &DUPLICATES,
     &SHADOW_REFUSALS,
@@ -381,6 +390,7 @@ pub(super) static ALL: [&Family; 41] = [
     &SETTLEMENTS,
     &SETTLEMENTS_FEN,
     &CERTIFICATE_DAYS_LEFT,
+    &REVOCATION_LIST_DAYS_LEFT,
     &MERCHANTS,
     &BODIES_BYTES,
     &ANSWERS_BYTES,

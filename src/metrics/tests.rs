@@ -218,6 +218,7 @@ fn readings_are_shown_as_they_are_when_scraped() {
         settlements: vec![("a", 20, 21), ("b", 22, 23)],
         merchant_certificate_days_left_min: Some(-0.5),
         platform_certificate_days_left_min: None,
+        revocation_list_days_left_min: Some(1.5),
         merchants: 8,
         bodies_bytes: 9,
         answers_bytes: 13,
@@ -242,6 +243,7 @@ fn readings_are_shown_as_they_are_when_scraped() {
     assert_eq!(entries("tollgate_table_entries_max"), [2.0, 4.0, 6.0]);
     assert_eq!(samples["tollgate_certificate_days_left{kind=\"merchant\"}"], -0.5);
     assert!(!samples.contains_key("tollgate_certificate_days_left{kind=\"platform\"}"));
+    assert_eq!(samples["tollgate_revocation_list_days_left"], 1.5);
     let plain =
         ["limit_rows_bytes", "merchants", "bodies_bytes", "answers_bytes", "connections", "ready", "signing_queue"];
     assert_eq!(plain.map(|name| samples[&format!("tollgate_{name}")]), [7.0, 8.0, 9.0, 13.0, 10.0, 1.0, 11.0]);
