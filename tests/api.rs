@@ -36,6 +36,8 @@ mod journal;
 mod lifecycle;
 #[path = "api/memory.rs"]
 mod memory;
+#[path = "api/mtls.rs"]
+mod mtls;
 #[path = "api/recovery.rs"]
 mod recovery;
 #[path = "api/refunds.rs"]

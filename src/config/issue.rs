@@ -217,7 +217,7 @@ fn instant(seconds: u64) -> Result<OffsetDateTime, IssueError> {
 
 /// Reads the octets of a serial number.
 fn octets(serial: &KeyId) -> Result<Vec<u8>, IssueError> {
-    let digits = format!("{}{serial}", if serial.as_str().len() % 2 == 0 { "" } else { "0" });
+    let digits = format!("{}{serial}", if serial.as_str().len().is_multiple_of(2) { "" } else { "0" });
     let octet = |index: usize| {
         let two = digits.get(index..index.saturating_add(2)).unwrap_or_default();
         u8::from_str_radix(two, 16).map_err(|_| Invalid { expected: "a serial number in hexadecimal" }.into())

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::front::{Address, Listener, Mode, Upstream, tls};
+use http::header::HeaderName;
+
+use crate::front::{
+    Address, CertificateForm, CertificateHeader, Listener, Mode, Upstream, may_state_a_certificate, tls,
+};
 use crate::request::Trust;
 
 use super::bounds::{KIB, MIB, at_most, duration, few, within};
@@ -56,6 +60,7 @@ pub(super) fn check(
         let remedy = "add a [[listener]] of kind \"public\" or \"trusted_hop\"";
         return Err(ROOT.key("listener").refuse(Problem::Missing { remedy }));
     }
+    withhold(&mut listeners.data);
     Ok(listeners)
 }
 
@@ -149,6 +154,8 @@ fn control(at: &At<'_>, shape: &shape::Listener, address: Address) -> Result<Add
         ("tls_key_file", shape.tls_key_file.is_some()),
         ("tls_versions", shape.tls_versions.is_some()),
         ("http2", shape.http2.is_some()),
+        ("client_certificate_header", shape.client_certificate_header.is_some()),
+        ("client_certificate_form", shape.client_certificate_form.is_some()),
     ];
     if let Some((name, _)) = unwanted.into_iter().find(|(_, present)| *present) {
         let remedy = "remove the key: the control listener forwards nothing and speaks plain HTTP on this machine only";
@@ -185,7 +192,48 @@ fn data(
     if tls.is_none() && !address.is_local() {
         return Err(at.key("address").refuse(Problem::PlainNotLocal { address: address.to_string() }));
     }
-    Ok(Listener { name: shape.name, address, trust, mode, tls, http2 })
+    let certificate_header = certificate_header(at, &shape, trust)?;
+    Ok(Listener { name: shape.name, address, trust, mode, tls, http2, certificate_header, withheld: Arc::default() })
+}
+
+fn certificate_header(at: &At<'_>, shape: &shape::Listener, trust: Trust) -> Result<Option<CertificateHeader>, Fault> {
+    let (header, form) = ("client_certificate_header", "client_certificate_form");
+    let (text, form) = match (&shape.client_certificate_header, shape.client_certificate_form) {
+        (None, None) => return Ok(None),
+        (Some(text), Some(form)) => (text, form),
+        (Some(_), None) => {
+            let remedy = "write \"rfc9440\" or \"url_encoded_pem\": how your proxy writes the certificate";
+            return Err(at.key(form).refuse(Problem::Missing { remedy }));
+        }
+        (None, Some(_)) => {
+            let remedy = "add the name of the header that your proxy writes, such as \"Client-Cert\"";
+            return Err(at.key(header).refuse(Problem::Missing { remedy }));
+        }
+    };
+    if trust != Trust::TrustedHop {
+        let remedy = "remove the key, or write kind = \"trusted_hop\": here anybody could write the header";
+        return Err(at.key(header).refuse(Problem::Unwanted { remedy }));
+    }
+    let name = HeaderName::try_from(text.as_str())
+        .ok()
+        .filter(|name| name.as_str().len() <= HEADER_NAME_BYTES_MAX && may_state_a_certificate(name));
+    let expected = "the name of a header of 1 to 64 bytes that means nothing else, such as \"Client-Cert\"";
+    let name = name.ok_or_else(|| at.key(header).refuse(Problem::Text { found: text.clone(), expected }))?;
+    let form = match form {
+        shape::CertificateForm::Rfc9440 => CertificateForm::Rfc9440,
+        shape::CertificateForm::UrlEncodedPem => CertificateForm::UrlEncodedPem,
+    };
+    Ok(Some(CertificateHeader { name, form }))
+}
+
+/// Has public listeners keep back what only proxies may state, whoever reads it behind the gate.
+fn withhold(listeners: &mut [Listener]) {
+    let standard = [HeaderName::from_static("client-cert"), HeaderName::from_static("client-cert-chain")];
+    let stated = listeners.iter().filter_map(|listener| Some(listener.certificate_header.as_ref()?.name.clone()));
+    let names: Arc<[HeaderName]> = standard.into_iter().chain(stated).collect();
+    for listener in listeners.iter_mut().filter(|listener| listener.trust == Trust::Public) {
+        listener.withheld = Arc::clone(&names);
+    }
 }
 
 fn tls(
@@ -236,6 +284,9 @@ const LISTENERS_MAX: usize = 16;
 
 /// Longest name of a listener, in bytes.
 const NAME_BYTES_MAX: usize = 32;
+
+/// Longest name of a header that states certificates, in bytes.
+const HEADER_NAME_BYTES_MAX: usize = 64;
 
 /// Longest path of a Unix socket, in bytes: `sun_path` without its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;

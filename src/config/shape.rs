@@ -91,6 +91,15 @@ pub(super) struct Listener {
     pub tls_key_file: Option<String>,
     pub tls_versions: Option<Vec<TlsVersion>>,
     pub http2: Option<bool>,
+    pub client_certificate_header: Option<String>,
+    pub client_certificate_form: Option<CertificateForm>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CertificateForm {
+    Rfc9440,
+    UrlEncodedPem,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]

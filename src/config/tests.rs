@@ -360,6 +360,10 @@ const MISTAKES: &[Mistake] = &[
     mistake("default_key = \"", "default_key = \"?", "default_key", "platform.default_key", &["cannot be used; write a serial"]),
     mistake("# kind = \"public_key\"", "[[platform.key]]\nkind = \"public_key\"\nid = \"AB\"\nprivate_key_file = \"platform/private_key.pem\"\n#", "id = \"AB\"", "platform.key[1].id", &["write PUB_KEY_ID_ and digits"]),
     mistake("#signing_threads = 2", "signing_threads = 0", "signing_threads = 0", "platform.signing_threads", &["write 1 to 64"]),
+    mistake("#crl_grace_s = 0", "crl_grace_s = 604801", "crl_grace_s = 604801", "authority.crl_grace_s", &["604801 is out of range; write 0 to 604800"]),
+    mistake("#crl_files = []", "crl_files = [\"none.pem\"]", "none.pem", "authority.crl_files[0]", &["cannot read"]),
+    mistake("#crl_files = []", "crl_files = [\"authority/certificate.pem\"]", "crl_files = [", "authority.crl_files[0]", &["another PEM block than `X509 CRL`", "write the path of a revocation list"]),
+    mistake("mode = \"check\"", "mode = \"check\"\nclient_certificate_header = \"Client-Cert\"\nclient_certificate_form = \"xfcc\"", "\"xfcc\"", "listener[1].client_certificate_form", &["unknown value `xfcc`; write `rfc9440` or `url_encoded_pem`"]),
     // Merchants.
     mistake("mchid = \"1900000001\"", "mchid = \"19 000\"", "19 000", "merchant[0].mchid", &["\"19 000\" cannot be used; write 1 to 32"]),
     mistake("mchid = \"1900000001\"", "mchid = \"1900000002\"", "certificate_file = \"merchants", "merchant[0].key[0].certificate_file", &["issued to merchant 1900000001, not to 1900000002; write the path of a certificate whose subject CN is 1900000002"]),

@@ -67,10 +67,11 @@ pub(super) async fn serve<S: Stream>(station: Rc<Station>, listener: Rc<Listener
             let spoken = if listener.http2 { Spoken::Either } else { Spoken::Http1 };
             converse(&station, peer, stream, spoken).await;
         }
-        Some(tls) => match shake_hands(&station, Arc::clone(tls), stream, bounds.handshake_timeout).await {
+        Some(config) => match shake_hands(&station, Arc::clone(config), stream, bounds.handshake_timeout).await {
             Some(stream) => {
                 let (_, session) = stream.get_ref();
-                let leaf = session.peer_certificates().and_then(<[_]>::first).map(|leaf| Rc::from(leaf.as_ref()));
+                let leaf = session.peer_certificates().and_then(<[_]>::first).filter(|leaf| tls::is_provable(leaf));
+                let leaf = leaf.map(|leaf| Rc::from(leaf.as_ref()));
                 let spoken = if session.alpn_protocol() == Some(tls::H2) { Spoken::Http2 } else { Spoken::Http1 };
                 let peer = Peer::new(&listener, ip, leaf, &bounds);
                 converse(&station, peer, stream, spoken).await;

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::{HeaderMap, HeaderName};
 use http::request::Parts;
 
 use super::body::Grant;
@@ -35,6 +35,8 @@ pub(super) struct Ask {
     pub trust: Trust,
     pub peer: Option<IpAddr>,
     pub client_certificate: Option<Rc<[u8]>>,
+    /// Fields of the head that never go on to the upstream.
+    pub withheld: Arc<[HeaderName]>,
     pub answer_key_known: bool,
     /// What the body takes of the budget, for as long as it is held.
     pub _grant: Grant,

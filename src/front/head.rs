@@ -36,13 +36,15 @@ pub(super) fn check(head: &Parts) -> Result<(), Reason> {
 ///
 /// `facts` says whether the peer may state facts in `Tollgate-*` headers; nobody may state a decision. Answers are asked
 /// for uncompressed, whatever the caller takes: they are read here, and signed as clients verify them, decoded.
-pub(super) fn forwarded(headers: &HeaderMap, facts: bool) -> HeaderMap {
+/// Fields of the names in `withheld` stay behind, too, in both spellings.
+pub(super) fn forwarded(headers: &HeaderMap, facts: bool, withheld: &[HeaderName]) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(headers.len() + 5);
     let named = connection_options(headers);
     for (name, value) in headers {
         let dropped = is_hop_by_hop(name)
             || name == ACCEPT_ENCODING
             || (named.iter().any(|option| option == name.as_str()) && !is_protected(name))
+            || withheld.iter().any(|other| is_alike(name, other))
             || (is_ours(name) && !(facts && FACTS.contains(&name.as_str())));
         if !dropped {
             kept.append(name, value.clone());
@@ -100,6 +102,17 @@ fn is_protected(name: &HeaderName) -> bool {
 fn is_ours(name: &HeaderName) -> bool {
     let text = name.as_str();
     text.strip_prefix("tollgate").is_some_and(|rest| rest.starts_with(['-', '_']))
+}
+
+/// Tells whether two names are one to frameworks that read `_` as `-`.
+fn is_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.as_str().bytes().map(plain).eq(other.as_str().bytes().map(plain))
+}
+
+/// Tells whether a header of this name may state a certificate: it means nothing else here.
+pub fn may_state_a_certificate(name: &HeaderName) -> bool {
+    !is_hop_by_hop(name) && !is_protected(name) && !is_ours(name)
 }
 
 fn connection_options(headers: &HeaderMap) -> Vec<String> {
@@ -163,15 +176,18 @@ mod tests {
             ("accept-encoding", "gzip"),
             ("accept-encoding", "br, *;q=0.5"),
         ];
+        let fields = [&fields[..], &[("client-cert", ":MAA=:"), ("client_cert", ":MAA=:")]].concat();
         let received = head("/a", &fields).headers;
+        let withheld = [HeaderName::from_static("client-cert")];
         let names = |kept: &HeaderMap| {
             kept.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect::<Vec<_>>()
         };
         assert_eq!(
-            names(&forwarded(&received, false)),
+            names(&forwarded(&received, false, &withheld)),
             ["authorization=signed", "x-many=1", "x-many=2", "accept-encoding=identity"]
         );
-        assert!(names(&forwarded(&received, true)).contains(&"tollgate-customer=c".to_owned()));
-        assert!(!names(&forwarded(&received, true)).iter().any(|field| field.contains("forged")));
+        assert!(names(&forwarded(&received, true, &[])).contains(&"tollgate-customer=c".to_owned()));
+        assert!(names(&forwarded(&received, true, &[])).contains(&"client-cert=:MAA=:".to_owned()));
+        assert!(!names(&forwarded(&received, true, &[])).iter().any(|field| field.contains("forged")));
     }
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderName;
+
+use super::shown::CertificateHeader;
 use crate::request::Trust;
 
 /// A data-plane listener.
@@ -22,6 +25,10 @@ pub struct Listener {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whether HTTP/2 is spoken beside HTTP/1.1: with TLS by ALPN, without by prior knowledge.
     pub http2: bool,
+    /// Where peers state the certificate of their clients; what they show by TLS themselves is their own then.
+    pub certificate_header: Option<CertificateHeader>,
+    /// Fields in which peers of other listeners state certificates: from these peers, they never go on to the upstream.
+    pub withheld: Arc<[HeaderName]>,
 }
 
 /// Where a listener listens, or an upstream is reached.

@@ -1,6 +1,7 @@
 //! The way of one request: head, route, body, decision, forward or answer. Read [`handle`] from the top.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -118,6 +119,8 @@ async fn receive(
 ) -> Result<Ask, Unreceived> {
     let checked = with.ambiguous.map_or_else(|| head::check(&head), Err);
     checked.map_err(|reason| Unreceived::close(reason, Format::Json))?;
+    let client_certificate = peer.certificate(&head.headers);
+    let client_certificate = client_certificate.map_err(|reason| Unreceived::close(reason, Format::Json))?;
     let bodiless = Request {
         method: head.method.as_str(),
         target: decider::target(&head),
@@ -150,7 +153,8 @@ async fn receive(
     Ok(Ask {
         trust: peer.trust,
         peer: peer.ip,
-        client_certificate: peer.certificate.clone(),
+        client_certificate,
+        withheld: Arc::clone(&peer.withheld),
         head,
         body,
         answer_key_known,
@@ -267,7 +271,7 @@ async fn forward(station: &Rc<Station>, ask: &Rc<Ask>, mut admission: Admission)
 }
 
 fn message(ask: &Ask, admission: &Admission) -> Result<Forward, Reason> {
-    let mut headers = head::forwarded(&ask.head.headers, ask.trust == Trust::TrustedHop);
+    let mut headers = head::forwarded(&ask.head.headers, ask.trust == Trust::TrustedHop, &ask.withheld);
     let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Reason::HeadInvalid);
     headers.insert(DECISION, value(&admission.id.to_string())?);
     headers.insert(MERCHANT, value(admission.merchant.as_str())?);

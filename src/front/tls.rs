@@ -2,15 +2,18 @@
 //!
 //! A client certificate is asked for and optional. The handshake checks possession of its key and nothing else, so that
 //! an unusable certificate never breaks a handshake; chain, time and revocation are judged per route, on resumed
-//! sessions too.
+//! sessions too. Of a certificate whose key cannot be used here possession is not checked, and it counts as not shown.
 
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+
+use crate::certificate::could_be_a_merchants;
 
 /// Makes the TLS side of a listener.
 ///
@@ -39,11 +42,17 @@ pub fn server_config(
 /// What a peer names that is to speak HTTP/2 (RFC 9113, section 3.2).
 pub(super) const H2: &[u8] = b"h2";
 
+/// Tells whether possession of a certificate's key is checked in the handshake. One of which this is not so could not be a
+/// merchant's, whoever issued it; the answer depends on nothing else, so that it is the same on a resumed session.
+pub(super) fn is_provable(certificate: &CertificateDer<'_>) -> bool {
+    could_be_a_merchants(certificate) && ParsedCertificate::try_from(certificate).is_ok()
+}
+
 fn algorithms(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
     provider.signature_verification_algorithms
 }
 
-/// Checks that the peer holds the key of the certificate it shows.
+/// Checks that the peer holds the key of the certificate it shows, where [`is_provable`].
 #[derive(Debug)]
 struct Possession {
     algorithms: WebPkiSupportedAlgorithms,
@@ -73,6 +82,9 @@ impl ClientCertVerifier for Possession {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if !is_provable(certificate) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
@@ -82,6 +94,9 @@ impl ClientCertVerifier for Possession {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
+        if !is_provable(certificate) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 

@@ -27,8 +27,12 @@ pub struct Deployment {
     pub merchant: Merchant,
     /// The sample merchant with a second certificate.
     pub second_key: Merchant,
+    /// The sample merchant with a third certificate, that only TLS is spoken with.
+    pub shown: Merchant,
     /// Another merchant.
     pub stranger: Merchant,
+    /// Who issued all these but the first.
+    pub second_authority: Issuer,
     /// The platform's certificate.
     platform: CertificateDer<'static>,
 }
@@ -76,9 +80,11 @@ impl Deployment {
             Merchant::new(mchid, file, &certificate_pem, private_key_pem)
         };
         let second_key = issue("second_key.pem", SAMPLE_MCHID);
+        let shown = issue("shown.pem", SAMPLE_MCHID);
         let stranger = issue("stranger.pem", STRANGER_MCHID);
+        fs::write(folder.join("second_authority.pem"), issuer.certificate_pem()).expect("an authority");
         let platform = CertificateDer::from_pem_file(folder.join("platform/certificate.pem")).expect("platform");
-        Self { folder, merchant, second_key, stranger, platform }
+        Self { folder, merchant, second_key, shown, stranger, second_authority: issuer, platform }
     }
 
     /// Returns the configuration as `init` wrote it, every file by its full path.

@@ -14,14 +14,16 @@ use crate::gate::Gate;
 use crate::request::{Request, unique};
 use crate::upstream::Upstream;
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+/// TLS over TCP.
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Makes the options of a client that trusts the gate's authority and shows no certificate.
 pub fn options() -> ClientConfig {
     builder(rustls::DEFAULT_VERSIONS).with_no_client_auth()
 }
 
-fn builder(
+/// Makes the options of a client that trusts the gate's authority.
+pub fn builder(
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
     let mut roots = RootCertStore::empty();
@@ -47,7 +49,8 @@ pub fn connect(gate: &Gate, options: &ClientConfig) -> Client<Stream> {
     try_connect(gate, &Arc::new(options.clone())).expect("a handshake")
 }
 
-fn try_connect(gate: &Gate, options: &Arc<ClientConfig>) -> io::Result<Client<Stream>> {
+/// Connects and shakes hands, if the gate does.
+pub fn try_connect(gate: &Gate, options: &Arc<ClientConfig>) -> io::Result<Client<Stream>> {
     let name = ServerName::try_from("localhost").expect("a name");
     let connection = ClientConnection::new(Arc::clone(options), name).expect("a connection");
     let mut stream = StreamOwned::new(connection, tcp(gate.address("tls")));
@@ -189,7 +192,8 @@ fn plain_http_on_a_tls_listener_is_closed() {
     assert!(upstream.seen().is_empty());
 }
 
-const REFUND_BY_MTLS: &str = "[[route]]\nid = \"v3.refund\"\ncertificate = \"mtls\"\n";
+/// The section that has refunds of API v3 demand the certificate.
+pub const REFUND_BY_MTLS: &str = "[[route]]\nid = \"v3.refund\"\ncertificate = \"mtls\"\n";
 
 #[test]
 fn a_route_that_demands_the_certificate_takes_the_merchants_and_no_other() {
@@ -252,6 +256,7 @@ fn a_certificate_that_is_revoked_counts_no_more_on_open_and_on_resumed_sessions(
     assert_eq!(again.ask(&refund()).status(), 403);
 }
 
-fn key(merchant: &Merchant, status: &str) -> String {
+/// Writes the section of a merchant's key.
+pub fn key(merchant: &Merchant, status: &str) -> String {
     format!("certificate_file = {:?}\nstatus = \"{status}\"\n", merchant.certificate_file)
 }
