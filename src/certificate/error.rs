@@ -173,8 +173,8 @@ pub enum Error {
     /// An issuer's key may not sign certificates.
     #[error("the keyUsage of an issuer does not allow keyCertSign; issue it with it")]
     IssuerKeyUsage,
-    /// An issuer constrains names, which is not evaluated here.
-    #[error("an issuer has nameConstraints, which are not evaluated here; use an issuer without")]
+    /// An issuer constrains names, which is not evaluated here; or the merchant's certificate does, which only an issuer may.
+    #[error("the certificate has nameConstraints, which are not evaluated here; use one without")]
     NameConstraints,
 
     /// No certificate of the authority bears the issuer's name (and key id, where both have one).

@@ -5,7 +5,8 @@ use x509_parser::error::X509Error;
 use x509_parser::extensions::{BasicConstraints, ExtendedKeyUsage, KeyIdentifier, KeyUsage, X509Extension};
 use x509_parser::oid_registry::{
     OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_EXTENDED_KEY_USAGE,
-    OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
+    OID_X509_EXT_KEY_USAGE, OID_X509_EXT_NAME_CONSTRAINTS, OID_X509_EXT_POLICY_CONSTRAINTS,
+    OID_X509_EXT_SUBJECT_KEY_IDENTIFIER,
 };
 
 use super::der::{self, Reader};
@@ -19,6 +20,7 @@ pub(super) struct Extensions<'a> {
     /// Whether the extended usages, where there are any, include that of a client.
     client_auth: Option<bool>,
     name_constraints: bool,
+    policy_constraints: bool,
     unknown_critical: bool,
     /// The id that the certificate gives its key.
     pub(super) subject_key_id: Option<&'a [u8]>,
@@ -67,6 +69,7 @@ impl<'a> Extensions<'a> {
             self.unknown_critical |= critical;
         } else {
             self.name_constraints |= is(OID_X509_EXT_NAME_CONSTRAINTS);
+            self.policy_constraints |= is(OID_X509_EXT_POLICY_CONSTRAINTS);
             self.unknown_critical |= critical;
         }
         Ok(())
@@ -77,6 +80,9 @@ impl<'a> Extensions<'a> {
         // A constraint that is not marked critical, as it must be, still is one.
         if self.name_constraints {
             return Err(Error::NameConstraints);
+        }
+        if self.policy_constraints {
+            return Err(Error::UnknownCriticalExtension);
         }
         self.check_known()?;
         let basic = self.basic_constraints.filter(|basic| basic.ca && basic.critical);
@@ -95,6 +101,9 @@ impl<'a> Extensions<'a> {
 
     /// Checks that the certificate may sign as a client, and not issue others.
     pub(super) fn check_client_leaf(&self) -> Result<(), Error> {
+        if self.name_constraints {
+            return Err(Error::NameConstraints);
+        }
         self.check_known()?;
         let is_ca = self.basic_constraints.is_some_and(|basic| basic.ca);
         if is_ca || self.key_usage.is_some_and(|usage| usage.key_cert_sign()) {

@@ -4,4 +4,5 @@ mod chain;
 mod corpus;
 mod draft;
 mod leaf;
+mod limbo;
 mod lists;
