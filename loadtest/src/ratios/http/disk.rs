@@ -137,16 +137,16 @@ fn p99(target: &Target, requests: &[Vec<u8>], per_second: f64) -> Result<f64, Ra
         let mut wire = Wire::connect(target, 4 * CONNECTIONS, bounds).map_err(RatioError::broken("connections"))?;
         let began = Instant::now();
         let due = |number: u64| began + Duration::from_secs_f64(number as f64 / per_second);
-        let (mut next, mut failed) = (0_u64, 0);
+        let (mut next, mut failed) = (0, 0);
         while latencies.len() + failed < requests.len() {
             let mut wait = Some(PATIENCE);
-            while let Some(request) = requests.get(next as usize) {
-                let left = due(next).saturating_duration_since(Instant::now());
+            while let Some(request) = requests.get(next) {
+                let left = due(next as u64).saturating_duration_since(Instant::now());
                 if !left.is_zero() {
                     wait = Some(left);
                     break;
                 }
-                if !wire.send(next, request).map_err(RatioError::broken("a request"))? {
+                if !wire.send(next as u64, request).map_err(RatioError::broken("a request"))? {
                     break;
                 }
                 next += 1;
