@@ -158,7 +158,7 @@ impl Folding {
     }
 
     /// Leaves a store that has failed once, and which takes nothing more until it is opened again: it is closed when this
-    /// returns. Then [`Folding::go_on`] with it.
+    /// returns. Then [`Closed::go_on`] with it.
     pub fn close(self) -> Closed {
         let Self { behind, storage, folder, sealed, progress, shared, standing, accept_missing, .. } = self;
         drop(behind);
