@@ -79,7 +79,8 @@ fn one(
     lost.decisions += decisions;
     lost.fen_max = lost.fen_max.max(fen);
     if durability == "disk" && decisions > 0 {
-        scene.faults.push(format!("{decisions} decisions that were acknowledged are lost"));
+        let lost = scene.lost.join(", ");
+        scene.faults.push(format!("{decisions} decisions that were acknowledged are lost: {lost}"));
     }
     if fen > EXPOSURE_FEN {
         scene.faults.push(format!("{fen} fen are lost, where {EXPOSURE_FEN} may be exposed"));

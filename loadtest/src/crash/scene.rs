@@ -98,6 +98,8 @@ pub struct Scene {
     pub unanswered: Vec<Call>,
     pub ledger: Ledger,
     pub faults: Vec<String>,
+    /// What a gate said of the decisions found lost last.
+    pub lost: Vec<String>,
     mchids: Vec<String>,
     offset_s: i64,
     random: StdRng,
@@ -127,6 +129,7 @@ impl Scene {
             unanswered: Vec::new(),
             ledger: Ledger::default(),
             faults: Vec::new(),
+            lost: Vec::new(),
             mchids,
             offset_s,
             run: random.random(),
@@ -203,8 +206,16 @@ impl Scene {
     pub fn find_lost(&mut self, gate: &Gate, acknowledged: &Acknowledged) -> Result<(usize, u64), CrashError> {
         let mut check = Client::new(gate.address("check").cloned().ok_or(CrashError::Listener("check"))?);
         let mut control = Client::new(gate.address("control").cloned().ok_or(CrashError::Listener("control"))?);
+        // A release that got no answer may have been done: what was released is not lost, though its number is free again.
+        for call in std::mem::take(&mut self.unanswered) {
+            match settle(&mut control, call) {
+                Ok(200) if !call.commit => self.settled(call),
+                _ => self.unanswered.push(call),
+            }
+        }
         let (mut decisions, mut fen) = (0, 0);
         let mut gone = Vec::new();
+        self.lost.clear();
         for (request, decision) in &acknowledged.admitted {
             // What was released since is not decided again.
             if self.ledger.is_released(*decision) {
@@ -216,6 +227,7 @@ impl Scene {
             if matches!(outcome, Outcome::Admitted { decision: found, .. } if found == *decision) {
                 continue;
             }
+            self.lost.push(format!("{decision:032x} is {outcome:?}"));
             (decisions, fen) = (decisions + 1, fen + amount_fen);
             self.ledger.forget(*decision);
             gone.push(*decision);
