@@ -94,12 +94,6 @@ pub const MUTANTS: &[Mutant] = &[
         to: "        exposure.fen / 8 > self.exposure.fen || age_ms > i64::from(self.exposure.age_ms)",
     },
     Mutant {
-        name: "takes a segment for synced that was not",
-        file: "src/journal/syncer.rs",
-        from: "                open.iter().try_for_each(|segment| segment.file.sync_data())?;",
-        to: "                open.iter().skip(usize::from(open.len() > 1)).try_for_each(|segment| segment.file.sync_data())?;",
-    },
-    Mutant {
         name: "numbers records anew after a start",
         file: "src/journal/files.rs",
         from: "            let sequence = past.get(&writer).map_or(0, |past| past.last_sequence);",
