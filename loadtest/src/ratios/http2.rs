@@ -36,15 +36,14 @@ fn is_missing() -> bool {
     Command::new("h2load").arg("--version").output().is_err()
 }
 
-/// A gate, and a request that it admits however often it is delivered: verified each time, counted once.
+/// A gate that gets one request of each round many times: verified each time, counted once.
 struct Versions {
     requests: usize,
     gate: Gate,
     address: SocketAddr,
-    request: Parts,
     body_file: PathBuf,
-    /// Where the files are, for as long as the gate runs.
-    _deployment: Deployment,
+    deployment: Deployment,
+    random: StdRng,
 }
 
 /// A request, apart.
@@ -65,33 +64,38 @@ impl Versions {
         let Some(Address::Tcp(address)) = gate.address("check").cloned() else {
             return Err(RatioError::Wrong("the gate has no listener `check` by TCP"));
         };
+        let body_file = deployment.folder.path().join("h2load.body");
+        Ok(Self { requests, gate, address, body_file, deployment, random })
+    }
+
+    /// Signs a request for a round: what was signed for the first is stale before the last.
+    fn sign(&mut self) -> Result<Parts, RatioError> {
         let planned = Planned { channel: Channel::QuickPay, amount_fen: 1, ..Planned::nothing() };
         let signing = Signing {
-            merchants: &deployment.merchants,
+            merchants: &self.deployment.merchants,
             starts_s: crate::now_s(),
-            run: random.random(),
+            run: self.random.random(),
             appid: Deployment::appid(),
             facts: true,
         };
         let (signed, _) = pool::sign(&[planned], signing, 1);
         let request = signed.first().and_then(|one| apart(&one.bytes));
         let request = request.ok_or(RatioError::Wrong("a request that was signed cannot be read"))?;
-        let body_file = deployment.folder.path().join("h2load.body");
-        std::fs::write(&body_file, &request.body).map_err(RatioError::broken("a body"))?;
-        Ok(Self { requests, gate, address, request, body_file, _deployment: deployment })
+        std::fs::write(&self.body_file, &request.body).map_err(RatioError::broken("a body"))?;
+        Ok(request)
     }
 
     /// Returns how many requests the gate answered a second of its processor time.
-    fn rate(&self, how: &[&str]) -> Result<f64, RatioError> {
+    fn rate(&self, request: &Parts, how: &[&str]) -> Result<f64, RatioError> {
         let cpu = || self.gate.cpu_seconds().map_err(RatioError::broken("processor time"));
         let before = cpu()?;
         let mut command = Command::new("taskset");
         command.args(["-c", &GENERATOR_CORE.to_string(), "h2load", "-t", "1", "-n", &self.requests.to_string()]);
         command.args(how).arg("-d").arg(&self.body_file);
-        for field in &self.request.fields {
+        for field in &request.fields {
             command.args(["-H", field]);
         }
-        let output = command.arg(format!("http://{}{}", self.address, self.request.target)).output();
+        let output = command.arg(format!("http://{}{}", self.address, request.target)).output();
         let output = output.map_err(RatioError::broken("h2load"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let wanted = format!("status codes: {} 2xx, ", self.requests);
@@ -114,7 +118,9 @@ impl Contest for Versions {
     }
 
     fn round(&mut self) -> Result<Pair, RatioError> {
-        Ok(Pair { ours: self.rate(&["-c", "8", "-m", "8"])?, rival: self.rate(&["--h1", "-c", "64"])? })
+        let request = self.sign()?;
+        let ours = self.rate(&request, &["-c", "8", "-m", "8"])?;
+        Ok(Pair { ours, rival: self.rate(&request, &["--h1", "-c", "64"])? })
     }
 }
 
