@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::admission::{Recording, RecordingBounds, RestoreFault, Shared, SharedParts};
 use crate::journal::{self, Fault, Found, Keep, Log, Open, OpenFault, Progress, Sink, Syncer, Watermark};
 use crate::storage::{Lock, Storage};
-use crate::store::{Store, StoreFault, Unfoldable, WriteBehind};
+use crate::store::{Store, StoreFault, Unfoldable};
 use crate::time::UnixMillis;
 
 pub use self::found::{Recovered, Spans};
@@ -150,7 +150,6 @@ pub fn resume(
     ));
     let shared = Shared::recording(parts, recording, cold, recovered.labels(), &|| syncer.step())?;
     recovered.restore(&shared, &*store, now)?;
-    let behind = WriteBehind::new(store)?;
     let standing = Standing::default();
     let upkeep = Upkeep::new(keeper, standing.clone(), settings.keep, window_s);
     let shared = Arc::new(shared);
@@ -161,9 +160,16 @@ pub fn resume(
         }
         synced();
     }));
-    let files = (storage, settings.files.folder.clone(), upkeep.sealed().clone());
-    let parts = (Arc::clone(&progress), Arc::clone(&shared));
-    let folding = Folding::new(behind, files, parts, standing, settings.accept_missing);
+    let closed = Closed {
+        storage,
+        folder: settings.files.folder.clone(),
+        sealed: upkeep.sealed().clone(),
+        progress: Arc::clone(&progress),
+        shared: Arc::clone(&shared),
+        standing,
+        accept_missing: settings.accept_missing,
+    };
+    let folding = closed.go_on(Ok(store)).map_err(|(_, fault)| fault)?;
     Ok(Resumed { shared, logs, progress, syncer, upkeep, folding, lock })
 }
 

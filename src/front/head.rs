@@ -132,10 +132,10 @@ const FACTS: [&str; 7] = [
 ];
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn head(target: &str, fields: &[(&str, &str)]) -> Parts {
+    pub fn head(target: &str, fields: &[(&str, &str)]) -> Parts {
         let mut request = http::Request::builder().method("POST").uri(target);
         for (name, value) in fields {
             request = request.header(*name, *value);

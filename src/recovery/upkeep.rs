@@ -93,44 +93,34 @@ impl Upkeep {
 /// Keeps the store.
 pub struct Folding {
     behind: WriteBehind,
-    storage: Arc<dyn Storage>,
-    folder: PathBuf,
-    sealed: Sealed,
-    progress: Arc<Progress>,
-    shared: Arc<Shared>,
-    standing: Standing,
-    accept_missing: bool,
+    around: Closed,
     /// The time of the oldest record that was in no sealed segment when the last step began.
     unsealed: Option<UnixMillis>,
     cleanings: u32,
 }
 
-impl Folding {
-    pub(super) fn new(
-        behind: WriteBehind,
-        (storage, folder, sealed): (Arc<dyn Storage>, PathBuf, Sealed),
-        (progress, shared): (Arc<Progress>, Arc<Shared>),
-        standing: Standing,
-        accept_missing: bool,
-    ) -> Self {
-        let behind = behind.accepting_missing(accept_missing);
-        let (unsealed, cleanings) = (None, 0);
-        let folding =
-            Self { behind, storage, folder, sealed, progress, shared, standing, accept_missing, unsealed, cleanings };
-        folding.note();
-        folding
-    }
+/// Keeps a store that is closed: all that it takes but the store.
+pub struct Closed {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) folder: PathBuf,
+    pub(super) sealed: Sealed,
+    pub(super) progress: Arc<Progress>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) standing: Standing,
+    pub(super) accept_missing: bool,
+}
 
+impl Folding {
     /// Folds some sealed records into the store; returns how many.
     ///
     /// # Errors
     /// As [`WriteBehind::step`].
     pub fn step(&mut self) -> Result<u64, WriteFault> {
         // Before the list: what is sealed in between is in one of the two.
-        self.unsealed = self.progress.oldest_unsealed();
-        let sealed = self.sealed.list();
-        let stepped = self.behind.step(&*self.storage, &self.folder, &sealed);
-        *lock(&self.standing.behind) = self.behind.behind(&sealed);
+        self.unsealed = self.around.progress.oldest_unsealed();
+        let sealed = self.around.sealed.list();
+        let stepped = self.behind.step(&*self.around.storage, &self.around.folder, &sealed);
+        *lock(&self.around.standing.behind) = self.behind.behind(&sealed);
         if stepped.is_ok() {
             self.note();
         }
@@ -146,7 +136,7 @@ impl Folding {
         // Nothing older than what is not folded yet may be forgotten: an earlier image of it could come.
         let until = self.unsealed.unwrap_or(now).min(now);
         let until_s = until.seconds().saturating_sub(CLEANED_BEHIND_S);
-        let past = |image: &Image| i64::from(image.since_s) < until_s && !self.shared.is_kept(image, now);
+        let past = |image: &Image| i64::from(image.since_s) < until_s && !self.around.shared.is_kept(image, now);
         let orders = self.behind.clean(&past)?;
         self.cleanings = self.cleanings.wrapping_add(1);
         if !self.cleanings.is_multiple_of(ROWS_CLEANED_EVERY) {
@@ -160,25 +150,12 @@ impl Folding {
     /// Leaves a store that has failed once, and which takes nothing more until it is opened again: it is closed when this
     /// returns. Then [`Closed::go_on`] with it.
     pub fn close(self) -> Closed {
-        let Self { behind, storage, folder, sealed, progress, shared, standing, accept_missing, .. } = self;
-        drop(behind);
-        Closed { storage, folder, sealed, progress, shared, standing, accept_missing }
+        self.around
     }
 
     fn note(&self) {
-        lock(&self.standing.folded).clone_from(self.behind.reached());
+        lock(&self.around.standing.folded).clone_from(self.behind.reached());
     }
-}
-
-/// Keeps a store that is closed.
-pub struct Closed {
-    storage: Arc<dyn Storage>,
-    folder: PathBuf,
-    sealed: Sealed,
-    progress: Arc<Progress>,
-    shared: Arc<Shared>,
-    standing: Standing,
-    accept_missing: bool,
 }
 
 impl Closed {
@@ -189,9 +166,10 @@ impl Closed {
     pub fn go_on(self, store: Result<Box<dyn Store>, StoreFault>) -> Result<Folding, (Self, StoreFault)> {
         match store.and_then(WriteBehind::new) {
             Ok(behind) => {
-                let Self { storage, folder, sealed, progress, shared, standing, accept_missing } = self;
-                let files = (storage, folder, sealed);
-                Ok(Folding::new(behind, files, (progress, shared), standing, accept_missing))
+                let behind = behind.accepting_missing(self.accept_missing);
+                let folding = Folding { behind, around: self, unsealed: None, cleanings: 0 };
+                folding.note();
+                Ok(folding)
             }
             Err(fault) => Err((self, fault)),
         }

@@ -1,7 +1,5 @@
 //! One story lived again and again, each time with another call of the disk failing.
 
-use std::thread;
-
 use tollgate::storage::faulty::{Error, Rule};
 
 use super::Outcome;
@@ -25,9 +23,8 @@ pub fn run(faults: u32, first: u64, tell: &mut dyn FnMut(&str)) -> Result<Outcom
         let lived = Story::new(&setting, first).with_fault(Some(rule));
         lived.map(drop).map_err(|fault| format!("seed {first}, {rule:?}: {fault}"))
     };
-    let threads = u32::try_from(thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
     let mut outcome = Outcome::default();
-    for lived in sim::in_threads(faults, threads, &with_fault) {
+    for lived in sim::in_threads(faults, &with_fault) {
         match lived {
             Ok(()) => outcome.passed += 1,
             Err(fault) => {

@@ -24,7 +24,6 @@ pub use story::Story;
 /// `until_fault`, none is begun once a fault was found.
 pub fn run(seeds: u32, first: u64, until_fault: bool, tell: &mut dyn FnMut(&str)) -> Result<Outcome, CrashError> {
     let setting = Setting::new()?;
-    let threads = u32::try_from(thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
     let found = AtomicBool::new(false);
     let live = |number: u32| {
         if until_fault && found.load(Ordering::Relaxed) {
@@ -37,10 +36,10 @@ pub fn run(seeds: u32, first: u64, until_fault: bool, tell: &mut dyn FnMut(&str)
         lived.map_err(|fault| format!("seed {seed}: {fault}; again: tests/crash sim 1 {seed}"))
     };
     let (mut outcome, mut sum) = (Outcome::default(), Counts::default());
-    for lived in in_threads(seeds, threads, &live) {
+    for lived in in_threads(seeds, &live) {
         match lived {
             Ok(counts) => {
-                sum.add(counts);
+                sum.add(&counts);
                 outcome.passed += 1;
             }
             Err(fault) => {
@@ -54,13 +53,10 @@ pub fn run(seeds: u32, first: u64, until_fault: bool, tell: &mut dyn FnMut(&str)
     Ok(outcome)
 }
 
-/// Does something for each number below `count`, on so many threads; returns what came of it in their order. A panic is a
-/// fault as any other.
-pub fn in_threads<R: Send>(
-    count: u32,
-    threads: u32,
-    act: &(dyn Fn(u32) -> Result<R, String> + Sync),
-) -> Vec<Result<R, String>> {
+/// Does something for each number below `count`, on as many threads as there are cores; returns what came of it in their
+/// order. A panic is a fault as any other.
+pub fn in_threads<R: Send>(count: u32, act: &(dyn Fn(u32) -> Result<R, String> + Sync)) -> Vec<Result<R, String>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU32::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {

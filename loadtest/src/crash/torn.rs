@@ -1,7 +1,5 @@
 //! Journals as decisions leave them, and what a loss of power may make of them: sector by sector.
 
-use std::thread;
-
 use super::Outcome;
 use super::scene::CrashError;
 use super::sim::{self, Setting, Story};
@@ -16,8 +14,7 @@ pub fn run(images: u32, first: u64, tell: &mut dyn FnMut(&str)) -> Result<Outcom
         let torn = Story::new(&setting, seed).torn(count);
         torn.map_err(|fault| format!("seed {seed}: {fault}; again: tests/crash torn {IMAGES_PER_STORY} {seed}"))
     };
-    let threads = u32::try_from(thread::available_parallelism().map_or(1, usize::from)).unwrap_or(1);
-    let told = sim::in_threads(stories, threads, &of_story);
+    let told = sim::in_threads(stories, &of_story);
     let (mut outcome, mut refused) = (Outcome::default(), 0);
     for (story, torn) in (0..).zip(told) {
         match torn {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
 
+use self::disk::{Disk, What};
 use super::{Better, Contest, Entry, NotReady, Pair, RatioError, Size};
 use crate::apt;
 use crate::bare::Bare;
@@ -40,9 +41,9 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
             Ok(Versus::new(size, &program, (false, durability), rival, By::Processor)?)
         })
     };
-    let disk_rate = |name, connections| {
+    let disk = |name, what| {
         let program = Rc::clone(&program);
-        Entry::new(name, move || Ok(disk::Rate::new(size, &program, connections)?))
+        Entry::new(name, move || Ok(Disk::new(size, &program, what)?))
     };
     let nginx = |name, kind| {
         let program = Rc::clone(&program);
@@ -75,12 +76,9 @@ pub fn entries(size: Size, program: &Path, install: bool) -> Vec<Entry> {
         nginx("http.check_vs_nginx_lua_redis", RivalKind::Redis),
         nginx("http.check_vs_nginx_lua_shdict", RivalKind::SharedDict),
         off("http.process_vs_off", "process"),
-        disk_rate("http.disk_vs_off", CONNECTIONS),
-        disk_rate("http.disk_vs_off_512", 512),
-        {
-            let program = Rc::clone(&program);
-            Entry::new("http.disk_added_p99", move || Ok(disk::AddedP99::new(size, &program)?))
-        },
+        disk("http.disk_vs_off", What::Rate(CONNECTIONS)),
+        disk("http.disk_vs_off_512", What::Rate(512)),
+        disk("http.disk_added_p99", What::AddedP99),
         wrk,
     ]
 }

@@ -59,14 +59,7 @@ const FIELD_BYTES: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn head(target: &str, fields: &[(&str, &str)]) -> Parts {
-        let mut request = http::Request::builder().method("POST").uri(target);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        request.body(()).expect("request").into_parts().0
-    }
+    use crate::front::head::tests::head;
 
     #[test]
     fn the_authority_becomes_the_host_and_cookies_become_one() {

@@ -1,5 +1,6 @@
 //! What happens to a gate, as a seed decides: lives of some steps, each ended at any instant.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,26 +67,9 @@ pub struct Torn {
     pub refused: u32,
 }
 
-/// What happened.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    lives: u64,
-    cuts: u64,
-    broken_starts: u64,
-    admitted: u64,
-    duplicates: u64,
-    acknowledged: u64,
-    above: u64,
-    settled: u64,
-    expired: u64,
-    refunds: u64,
-    sealed: u64,
-    folded: u64,
-    retired: u64,
-    replays: u64,
-    stores_lost: u64,
-    lost: u64,
-}
+/// How often what happened.
+#[derive(Clone, Debug, Default)]
+pub struct Counts(BTreeMap<&'static str, u64>);
 
 impl<'s> Story<'s> {
     pub fn new(setting: &'s Setting, seed: u64) -> Self {
@@ -216,7 +200,7 @@ impl<'s> Story<'s> {
             self.faulty.set(None);
             match resumed {
                 Ok(life) if !life.has_failed() => {
-                    self.counts.lives += 1;
+                    self.counts.note("lives", 1);
                     return self.check_start(life);
                 }
                 Err(Failure::Setting(fault)) => return Err(fault),
@@ -227,7 +211,7 @@ impl<'s> Story<'s> {
                 }
                 Err(Failure::Recovery(error)) if !break_it => return Err(error.to_string()),
                 Ok(_) | Err(Failure::Recovery(_)) => {
-                    self.counts.broken_starts += 1;
+                    self.counts.note("starts that broke", 1);
                     if self.random.random() {
                         self.disk.kill();
                     } else {
@@ -249,7 +233,8 @@ impl<'s> Story<'s> {
 
     /// Looks at what a start found.
     fn check_start(&mut self, mut life: Life) -> Result<Life, String> {
-        self.counts.lost += self.belief.recovered(&life.shared, self.now)? as u64;
+        let lost = self.belief.recovered(&life.shared, self.now)?;
+        self.counts.note("lost within the exposure", lost);
         for sent in &mut self.sent {
             sent.spent = if sent.must { vec![At::Safe] } else { Vec::new() };
         }
@@ -267,7 +252,7 @@ impl<'s> Story<'s> {
         let storage = Arc::new(self.disk.copy());
         let fingerprint = self.setting.parts()?.deployment_key.fingerprint();
         let found = Found::open(storage, life::files(fingerprint, u64::MAX)).map_err(|fault| fault.to_string())?;
-        let mut last = std::collections::BTreeMap::new();
+        let mut last = BTreeMap::new();
         let mut holes = Vec::new();
         let visit = &mut |record: &Recorded<'_>| {
             let sequence = record.frame.sequence;
@@ -289,7 +274,7 @@ impl<'s> Story<'s> {
         match end {
             End::Killed => self.disk.kill(),
             End::PowerLost => {
-                self.counts.cuts += 1;
+                self.counts.note("losses of power", 1);
                 self.cut_power();
             }
         }
@@ -302,7 +287,7 @@ impl<'s> Story<'s> {
         if !self.steady && self.old.is_none() && self.random.random_range(0..6) == 0 {
             // Where all of the journal is there, the store is made again from it.
             self.old = Some(std::mem::take(&mut self.store));
-            self.counts.stores_lost += 1;
+            self.counts.note("stores lost", 1);
         }
     }
 
@@ -350,18 +335,18 @@ impl<'s> Story<'s> {
             68..76 => {
                 // That a file cannot be made or sealed is what the disk was told.
                 let _ = life.upkeep.prepare();
-                self.counts.sealed += life.upkeep.seal().unwrap_or(0) as u64;
+                self.counts.note("sealed in life", life.upkeep.seal().unwrap_or(0));
             }
-            76..79 => self.counts.retired += life.upkeep.retire(self.now).unwrap_or(0) as u64,
+            76..79 => self.counts.note("retired", life.upkeep.retire(self.now).unwrap_or(0)),
             79..85 => {
-                self.counts.folded += 1;
+                self.counts.note("steps of the store", 1);
                 life.fold(&self.store, self.now)?;
             }
             85..88 => {
                 let passes = Orders::<Stake>::SWEEPS_PER_PASS;
                 (0..passes).for_each(|_| life.shared.sweep(self.now));
                 self.observe(life, At::Somewhere)?;
-                self.counts.expired += 1;
+                self.counts.note("sweeps", 1);
             }
             88..93 => self.pass_time(),
             93 => {
@@ -381,7 +366,7 @@ impl<'s> Story<'s> {
             98 if self.old.is_none() => {
                 // It is deleted under the gate, which opens an empty one in its place.
                 self.old = Some(std::mem::take(&mut self.store));
-                self.counts.stores_lost += 1;
+                self.counts.note("stores lost", 1);
                 life.reopen(&self.store)?;
             }
             _ => {
@@ -462,7 +447,7 @@ impl<'s> Story<'s> {
         let amount_fen = self.random.random_range(1..=payment.amount_fen);
         let order = self.orders.len();
         self.orders.push(Planned { kind: Kind::Refund, amount_fen, order, original, ..payment });
-        self.counts.refunds += 1;
+        self.counts.note("refunds", 1);
         Some(order)
     }
 
@@ -499,8 +484,7 @@ impl<'s> Story<'s> {
                     let (id, duplicate) = (admission.id.0, admission.duplicate);
                     self.belief.admitted(id, (of.order, planned), duplicate, at, self.now)?;
                     of.spent.push(at);
-                    self.counts.admitted += u64::from(!duplicate);
-                    self.counts.duplicates += u64::from(duplicate);
+                    self.counts.note(if duplicate { "duplicates" } else { "admitted" }, 1);
                     let waits = life.safety.must_wait(admission.disk, self.now);
                     life.waiting.push_back(Waiting { admission, position, waits });
                 }
@@ -508,9 +492,11 @@ impl<'s> Story<'s> {
                     if refusal.reason == Reason::LimitExceeded {
                         // Where a trusted hop delivers it again, it is what was decided then.
                         of.spent.push(at);
-                        self.counts.above += 1;
+                        self.counts.note("above a limit", 1);
                     }
-                    self.counts.replays += u64::from(refusal.reason == Reason::NonceReplayed);
+                    if refusal.reason == Reason::NonceReplayed {
+                        self.counts.note("replays refused", 1);
+                    }
                 }
             }
         }
@@ -525,7 +511,7 @@ impl<'s> Story<'s> {
         };
         while let Some(Waiting { mut admission, .. }) = life.waiting.pop_front_if(free) {
             self.belief.acknowledged(admission.id.0);
-            self.counts.acknowledged += 1;
+            self.counts.note("acknowledged", 1);
             admission.sent();
             drop(admission);
         }
@@ -547,7 +533,7 @@ impl<'s> Story<'s> {
         let how = if self.random.random_range(0..10) < 7 { SettleAs::Commit } else { SettleAs::Release };
         let settled = life.shared.settle(DecisionId(id), how, &SettledFacts::default(), self.now);
         if settled.is_ok() {
-            self.counts.settled += 1;
+            self.counts.note("settled", 1);
             self.observe(life, At::Safe)?;
             self.belief.safe(id);
             return Ok(());
@@ -562,39 +548,19 @@ impl<'s> Story<'s> {
 }
 
 impl Counts {
-    pub fn add(&mut self, other: Self) {
-        let Self { lives, cuts, broken_starts, admitted, duplicates, acknowledged, above, settled, .. } = other;
-        let Self { expired, refunds, sealed, folded, retired, replays, stores_lost, lost, .. } = other;
-        self.lives += lives;
-        self.cuts += cuts;
-        self.broken_starts += broken_starts;
-        self.admitted += admitted;
-        self.duplicates += duplicates;
-        self.acknowledged += acknowledged;
-        self.above += above;
-        self.settled += settled;
-        self.expired += expired;
-        self.refunds += refunds;
-        self.sealed += sealed;
-        self.folded += folded;
-        self.retired += retired;
-        self.replays += replays;
-        self.stores_lost += stores_lost;
-        self.lost += lost;
+    fn note(&mut self, what: &'static str, times: usize) {
+        *self.0.entry(what).or_default() += times as u64;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        other.0.iter().for_each(|(what, times)| *self.0.entry(what).or_default() += times);
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lives, cuts, broken_starts, admitted, duplicates, acknowledged, above, settled, .. } = self;
-        let Self { expired, refunds, sealed, folded, retired, replays, stores_lost, lost, .. } = self;
-        write!(
-            formatter,
-            "{lives} lives, {cuts} losses of power, {broken_starts} starts that broke; {admitted} admitted, {duplicates} \
-             duplicates, {acknowledged} acknowledged, {above} above a limit, {replays} replays refused, {settled} settled, \
-             {refunds} refunds, {expired} sweeps; {sealed} segments sealed, {retired} retired, {folded} steps of the \
-             store, {stores_lost} stores lost; {lost} lost within the exposure"
-        )
+        let counts: Vec<String> = self.0.iter().map(|(what, times)| format!("{what} {times}")).collect();
+        formatter.write_str(&counts.join(", "))
     }
 }
 

@@ -12,99 +12,52 @@ use super::{
     Versus, Wire, closed, on_core,
 };
 
-/// By rate, with so many connections. The rival is what a gate that records nothing does, or, where that is less, what so
-/// many connections can do where each waits one and a half syncs of this disk.
-pub struct Rate {
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The rate with so many connections. The rival is what a gate that records nothing does, or, where that is less, what
+    /// so many connections can do where each waits one and a half syncs of this disk.
+    Rate(usize),
+    /// How much longer the 99th percentile of latency is at half the load that it can take. The rival is that of bare syncs
+    /// of as many bytes as a few records have.
+    AddedP99,
+}
+
+/// A gate that waits for its disk, and one that records nothing.
+pub struct Disk {
     versus: Versus,
-    connections: usize,
+    what: What,
     terms: String,
 }
 
-impl Rate {
-    pub fn new(size: Size, program: &Path, connections: usize) -> Result<Self, RatioError> {
-        Ok(Self { versus: gates(size, program)?, connections, terms: String::new() })
-    }
-}
-
-impl Contest for Rate {
-    fn rival_name(&self) -> &'static str {
-        "off, or what syncs allow"
+impl Disk {
+    pub fn new(size: Size, program: &Path, what: What) -> Result<Self, RatioError> {
+        let rival = RivalServer::Off { running: None };
+        Ok(Self { versus: Versus::new(size, program, (false, "disk"), rival, By::Time)?, what, terms: String::new() })
     }
 
-    fn unit(&self) -> &'static str {
-        "requests per second"
-    }
-
-    fn better(&self) -> Better {
-        Better::Higher
-    }
-
-    fn terms(&self) -> &str {
-        &self.terms
-    }
-
-    fn round(&mut self) -> Result<Pair, RatioError> {
-        let requests = self.versus.sign();
-        let off =
-            self.versus.rival.target(&self.versus.deployment).ok_or(RatioError::Wrong("no gate without journal"))?;
-        let few = requests.get(..requests.len().min(ALONE)).unwrap_or(&requests);
-        let rest = requests.get(few.len()..).unwrap_or_default();
+    fn rate(&mut self, off: &Target, requests: &[Vec<u8>], connections: usize) -> Result<Pair, RatioError> {
+        let (few, rest) = requests.split_at(requests.len().min(ALONE));
         // One at a time: what a request takes where nobody waits for anything.
-        let service_s = 1.0 / rate(&off, few, 1)?;
-        let off_rate = rate(&off, rest, self.connections)?;
-        let syncs = syncs(self.versus.deployment.folder.path())?;
-        let ours = rate(&self.versus.gate_target, &requests, self.connections)?;
-        let sync_s = syncs.percentile(50);
-        let waits = (self.connections as f64 / (off_rate * (service_s + 1.5 * sync_s))).min(1.0);
+        let service_s = 1.0 / rate(off, few, 1)?;
+        let off_rate = rate(off, rest, connections)?;
+        let sync_s = self.syncs()?.percentile(50);
+        let ours = rate(&self.versus.gate_target, requests, connections)?;
+        let waits = (connections as f64 / (off_rate * (service_s + 1.5 * sync_s))).min(1.0);
         self.terms = format!(
-            "off {off_rate:.0}/s; min(1, {} / ({off_rate:.0}/s * ({:.0} us + 1.5 * {:.0} us))) = {waits:.2}",
-            self.connections,
+            "off {off_rate:.0}/s; min(1, {connections} / ({off_rate:.0}/s * ({:.0} us + 1.5 * {:.0} us))) = {waits:.2}",
             service_s * 1e6,
             sync_s * 1e6
         );
         Ok(Pair { ours, rival: off_rate * waits })
     }
-}
 
-/// By what the 99th percentile of latency is longer at half the load that it can take. The rival is that of bare syncs of as
-/// many bytes as a few records have.
-pub struct AddedP99 {
-    versus: Versus,
-    terms: String,
-}
-
-impl AddedP99 {
-    pub fn new(size: Size, program: &Path) -> Result<Self, RatioError> {
-        Ok(Self { versus: gates(size, program)?, terms: String::new() })
-    }
-}
-
-impl Contest for AddedP99 {
-    fn rival_name(&self) -> &'static str {
-        "bare fdatasync"
-    }
-
-    fn unit(&self) -> &'static str {
-        "us at p99"
-    }
-
-    fn better(&self) -> Better {
-        Better::Lower
-    }
-
-    fn terms(&self) -> &str {
-        &self.terms
-    }
-
-    fn round(&mut self) -> Result<Pair, RatioError> {
-        let requests = self.versus.sign();
-        let off =
-            self.versus.rival.target(&self.versus.deployment).ok_or(RatioError::Wrong("no gate without journal"))?;
+    fn added_p99(&mut self, off: &Target, requests: &[Vec<u8>]) -> Result<Pair, RatioError> {
         let (first, second) = requests.split_at(requests.len() / 2);
         let half = rate(&self.versus.gate_target, first, CONNECTIONS)? / 2.0;
-        let bare = p99(&off, second, half)?;
+        let bare = p99(off, second, half)?;
         let ours = p99(&self.versus.gate_target, second, half)?;
-        let sync = syncs(self.versus.deployment.folder.path())?.percentile(99);
+        let sync = self.syncs()?.percentile(99);
         self.terms = format!(
             "at {half:.0}/s: p99 {:.0} us, {:.0} us where nothing is recorded; fdatasync {:.0} us",
             ours * 1e6,
@@ -114,10 +67,47 @@ impl Contest for AddedP99 {
         // Where the other one was slower by chance, nothing was added.
         Ok(Pair { ours: ((ours - bare) * 1e6).max(1.0), rival: sync * 1e6 })
     }
+
+    fn syncs(&self) -> Result<Sorted, RatioError> {
+        syncs(self.versus.deployment.folder.path())
+    }
 }
 
-fn gates(size: Size, program: &Path) -> Result<Versus, RatioError> {
-    Versus::new(size, program, (false, "disk"), RivalServer::Off { running: None }, By::Time)
+impl Contest for Disk {
+    fn rival_name(&self) -> &'static str {
+        match self.what {
+            What::Rate(_) => "off, or what syncs allow",
+            What::AddedP99 => "bare fdatasync",
+        }
+    }
+
+    fn unit(&self) -> &'static str {
+        match self.what {
+            What::Rate(_) => "requests per second",
+            What::AddedP99 => "us at p99",
+        }
+    }
+
+    fn better(&self) -> Better {
+        match self.what {
+            What::Rate(_) => Better::Higher,
+            What::AddedP99 => Better::Lower,
+        }
+    }
+
+    fn terms(&self) -> &str {
+        &self.terms
+    }
+
+    fn round(&mut self) -> Result<Pair, RatioError> {
+        let requests = self.versus.sign();
+        let off =
+            self.versus.rival.target(&self.versus.deployment).ok_or(RatioError::Wrong("no gate without journal"))?;
+        match self.what {
+            What::Rate(connections) => self.rate(&off, &requests, connections),
+            What::AddedP99 => self.added_p99(&off, &requests),
+        }
+    }
 }
 
 /// Returns the requests a second where each connection sends as soon as it is answered.
